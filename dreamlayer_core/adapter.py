@@ -1,0 +1,66 @@
+"""The adapter as a module: what is trained, and what a bound UNet reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .attention.context_layers import ContextAwareLayers
+from .weights import Adapter, AdapterSettings
+
+__all__ = ["LayerAdapter"]
+
+
+def _parameters(weights: Mapping[str, Tensor]) -> nn.ParameterDict:
+    # Parameter names must not hold dots.
+    return nn.ParameterDict({name.replace(".", "/"): nn.Parameter(w.detach().clone()) for name, w in weights.items()})
+
+
+class LayerAdapter(nn.Module):
+    """K and V of all attention layers, a second set for foreground rows, layer-assign embeddings and context-aware
+    layers (Sec. 4.1, *Training*)."""
+
+    def __init__(
+        self, settings: AdapterSettings, shared_kv: Mapping[str, Tensor], foreground_kv: Mapping[str, Tensor]
+    ) -> None:
+        super().__init__()
+        self.settings = settings
+        self.shared, self.foreground = _parameters(shared_kv), _parameters(foreground_kv)
+        self.layer_assign = nn.Parameter(torch.zeros(settings.slots, settings.cross_attention_dim))
+        self.context_layers = ContextAwareLayers(
+            settings.num_context_layers, settings.context_features, settings.context_hidden, settings.context_heads)
+
+    @classmethod
+    def from_weights(cls, weights: Adapter) -> LayerAdapter:
+        """The module of a loaded file, in fp32, frozen."""
+        module = cls(weights.settings, weights.shared_kv, weights.foreground_kv)
+        module.layer_assign = nn.Parameter(weights.layer_assign.detach().clone())
+        module.context_layers.load_state_dict(dict(weights.context_layers))
+        return module.float().eval().requires_grad_(False)
+
+    def weights(self) -> Adapter:
+        """What a file holds."""
+        return Adapter(
+            settings=self.settings, layer_assign=self.layer_assign.detach(),
+            context_layers={k: v.detach() for k, v in self.context_layers.state_dict().items()},
+            shared_kv={k.replace("/", "."): v.detach() for k, v in self.shared.items()},
+            foreground_kv={k.replace("/", "."): v.detach() for k, v in self.foreground.items()},
+        )
+
+    def project(self, site: str, base: nn.Linear, tokens: Tensor, rows: int) -> Tensor:
+        """Keys or values of the rows of whole stacks, tokens ((stack rows), n, c): foregrounds by their own weights.
+
+        ``site`` names the projection (``….to_k``). With one row a stack (harmonisation) there is no foreground. Where
+        the adapter has no weight for the foregrounds, they share the others'; where it has none at all, the base's.
+        """
+        name = site.replace(".", "/")
+        shared = self.shared[name] if name in self.shared else base.weight
+        if rows < 3 or name not in self.foreground:
+            return functional.linear(tokens, shared, base.bias)
+        stacked = tokens.unflatten(0, (-1, rows))
+        others = functional.linear(stacked[:, [0, -1]], shared, base.bias)
+        foregrounds = functional.linear(stacked[:, 1:-1], self.foreground[name], base.bias)
+        return torch.cat([others[:, :1], foregrounds, others[:, 1:]], 1).flatten(0, 1)

@@ -1,0 +1,32 @@
+"""`dreamlayer evaluate`: measured figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["evaluate_app"]
+
+# ruff: noqa: PLC0415 - imports inside the commands, see the package's docstring
+
+evaluate_app = typer.Typer(help="Measure a model.")
+
+
+@evaluate_app.callback()
+def front() -> None:
+    """Measure a model."""
+
+
+@evaluate_app.command()
+def scenes(
+    samples: Annotated[int, typer.Option(min=1, help="Held-out scenes; fewer give wider intervals.")] = 200,
+    json: Annotated[Path | None, typer.Option(help="Write every figure with its interval to this file.")] = None,
+    model: Annotated[str, typer.Option(help="'embedded', or a model folder in diffusers' layout.")] = "embedded",
+    out: Annotated[Path, typer.Option(help="A folder for tables and picture grids.")] = Path("evaluation"),
+) -> None:
+    """Every part of the method on and off, on scenes held out from training, with confidence intervals."""
+    from ..evaluation.scenes import EvaluationOptions, evaluate_scenes
+
+    evaluate_scenes(EvaluationOptions(samples=samples, json=json, model=model, out=out))

@@ -1,0 +1,167 @@
+"""`dreamlayer generate` and `demo`: load, sample, save, report."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import torch
+
+from ..config import HarmonizationConfig, LayerAttentionConfig, SamplingConfig
+from ..errors import DreamLayerError, InputError
+from ..formats import save_stack
+from ..formats.atomic import staged_folder
+from ..formats.document import read_document
+from ..formats.limits import Limits
+from ..pipeline import DreamLayer, LayeredResult
+from ..prompts import LayerPrompts
+from .progress import StageProgress, stage_progress
+from .request import GenerateRequest
+
+if sys.platform != "win32":
+    import resource
+
+__all__ = ["check_output_folder", "generate_stack"]
+
+DOCUMENT = "stack.json"
+
+
+def generate_stack(request: GenerateRequest) -> dict[str, object]:
+    """Run a request and write its folder; returns what `--json` prints: folder, files, settings and timings.
+
+    Raises DreamLayerError; everything that can be checked without the model is checked before it is loaded.
+    """
+    prompts = LayerPrompts(request.background, request.foregrounds, request.whole, request.negative)
+    sampling = SamplingConfig(steps=request.steps, guidance=request.guidance)
+    check_output_folder(request.out, overwrite=request.overwrite)
+    with stage_progress() as progress, _memory():
+        started = time.perf_counter()
+        progress.begin("Loading")
+        model = _load(request)
+        loaded = time.perf_counter()
+        result = _run(model, request, prompts, sampling, progress)
+        finished = time.perf_counter()
+        progress.begin("Writing")
+        timings = {"load": loaded - started, **result.timings, "total": finished - started}
+        return _save(request, model, result, timings)
+
+
+class _OnlyAsked(Exception):
+    """Leaves a staged folder before it appears."""
+
+
+def check_output_folder(folder: Path, *, overwrite: bool, mark: str = DOCUMENT) -> None:
+    """Could a result be written there? Raises OutputError now rather than after minutes of sampling."""
+    with suppress(_OnlyAsked), staged_folder(folder, overwrite=overwrite, mark=mark):
+        raise _OnlyAsked
+
+
+def _load(request: GenerateRequest) -> DreamLayer:
+    free = request.adapter == "none"
+    adapter = None if free or request.adapter is None else request.adapter
+    return DreamLayer.from_files(request.model, adapter=adapter, use_adapter=not free, device=_device(request.device))
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"got device {name!r}, which cannot be used ({reason}); give cpu or auto") from error
+    return torch.device(name)
+
+
+def _run(
+    model: DreamLayer, request: GenerateRequest, prompts: LayerPrompts, sampling: SamplingConfig, progress: StageProgress
+) -> LayeredResult:
+    progress.begin("encode")
+    return model.generate(
+        prompts,
+        size=request.size,
+        seed=request.seed,
+        layer_seeds=request.layer_seeds,
+        sampling=sampling,
+        attention=LayerAttentionConfig(caca=request.caca, lssa=request.lssa),
+        harmonization=HarmonizationConfig() if request.harmonize else None,
+        views=request.views,
+        on_step=progress.on_step,
+    )
+
+
+def _save(
+    request: GenerateRequest, model: DreamLayer, result: LayeredResult, timings: Mapping[str, float]
+) -> dict[str, object]:
+    rounded: dict[str, float] = {name: round(seconds, 3) for name, seconds in timings.items()}
+    if (peak := _peak_memory()) is not None:
+        rounded["peak_memory_mb"] = peak
+    folder = save_stack(
+        result.stacks[0],
+        request.out,
+        settings=_settings(request, model, result),
+        timings=rounded,
+        harmonized=None if result.harmonized is None else result.harmonized[0],
+        context_maps=None if result.context_maps is None else result.context_maps[0],
+        overwrite=request.overwrite,
+    )
+    return _report(folder)
+
+
+def _settings(request: GenerateRequest, model: DreamLayer, result: LayeredResult) -> dict[str, object]:
+    """All that is needed to make the stack again; what matters most stands first."""
+    stack, irh = result.stacks[0], HarmonizationConfig()
+    used = model.adapter.settings if model.adapter else None
+    settings: dict[str, object] = {
+        "model": request.model,
+        "adapter": "none" if used is None else request.adapter or "the model's own",
+        "seed": request.seed,
+        "steps": request.steps,
+        "guidance": request.guidance,
+        "size": f"{stack.width}x{stack.height}",
+        "caca": request.caca,
+        "lssa": request.lssa,
+        "harmonize": request.harmonize,
+        "t_g": used.context_threshold if used else 850,
+        "t_h": irh.high,
+        "t_h_low": irh.low,
+        "views": request.views,
+        "device": str(model.device),
+        "negative": request.negative,
+        "layer_seeds": {str(layer): seed for layer, seed in request.layer_seeds.items()},
+    }
+    return settings
+
+
+def _report(folder: Path) -> dict[str, object]:
+    document = read_document(folder / DOCUMENT, Limits())
+    files = {"stack": DOCUMENT, **document.files}
+    return {
+        "folder": str(folder),
+        "files": {kind: str(folder / name) for kind, name in files.items()},
+        "layers": [str(folder / layer.file) for layer in document.layers if layer.file],
+        "settings": document.settings,
+        "timings": document.timings,
+    }
+
+
+def _peak_memory() -> int | None:
+    """The most memory that this process has held, in MB; None where the system does not tell."""
+    if sys.platform == "win32":
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10))  # bytes there, KiB on Linux
+
+
+@contextmanager
+def _memory() -> Generator[None, None, None]:
+    """torch has no error class for running out of a CPU's memory."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "memory" not in str(error).lower():
+            raise
+        raise DreamLayerError("not enough memory for this picture; give a smaller --size or fewer layers") from error

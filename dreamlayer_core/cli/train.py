@@ -1,0 +1,60 @@
+"""`dreamlayer train STAGE`: the embedded model's recipe, one run a stage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from ..errors import InputError
+from ..training.options import TrainOptions
+
+__all__ = ["train"]
+
+# ruff: noqa: PLC0415 - imports inside the commands, see the package's docstring
+
+Stage = Literal["vae", "base", "decoder", "adapter"]
+
+
+def train(
+    stage: Annotated[Stage, typer.Argument(help="Each stage goes on from the one before.")],
+    data: Annotated[Path, typer.Option(help="Scenes rendered by `dreamlayer scenes --cache`.")],
+    out: Annotated[Path, typer.Option(help="Checkpoint, log, sample sheets and the finished weights (export/).")],
+    model: Annotated[Path | None, typer.Option(help="The export folder of the stage before; all but vae need it.")] = None,
+    foregrounds: Annotated[
+        list[int] | None, typer.Option(help="adapter: foregrounds of a scene; repeat it. The paper: 1 first, then 2 and 3.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps in all, those of earlier runs included.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Examples a step and process.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="The highest learning rate.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Stop after so many minutes, saving; --resume goes on.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
+    seed: Annotated[int, typer.Option(help="Of weights, batches and noise.")] = 0,
+    precision: Annotated[Literal["no", "fp16", "bf16"], typer.Option(help="Mixed precision; no is fp32.")] = "bf16",
+) -> None:
+    """Train one stage of the embedded model; where an option is left out, the stage's own default holds."""
+    options = TrainOptions(
+        data=data,
+        out=out,
+        model=model,
+        steps=steps,
+        batch=batch,
+        learning_rate=learning_rate,
+        minutes=minutes,
+        resume=resume,
+        seed=seed,
+        precision=precision,
+    )
+    if foregrounds and stage != "adapter":
+        raise InputError(f"got --foregrounds for the stage {stage}; only adapter takes it")
+    _run(stage, options, tuple(foregrounds or (1,)))
+
+
+def _run(stage: Stage, options: TrainOptions, foregrounds: tuple[int, ...]) -> None:
+    from ..training import stages
+
+    if stage == "adapter":
+        stages.run_adapter(options, foregrounds)
+        return
+    {"vae": stages.run_vae, "base": stages.run_base, "decoder": stages.run_decoder}[stage](options)

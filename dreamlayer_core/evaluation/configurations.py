@@ -1,0 +1,62 @@
+"""What is compared: the method's parts switched on one by one, and the sweeps of the paper's Table 4."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..config import HarmonizationConfig, LayerAttentionConfig
+
+__all__ = ["BASE", "BOTH", "CONFIGURATIONS", "HARMONIZED", "TRUE_PLAIN", "TRUE_SCENE", "Configuration",
+           "context_sweep", "harmonization_pairs", "harmonization_sweep", "name_of_pair"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configuration:
+    """One row of the results. ``harmonization`` None: the final picture is the plain composite."""
+
+    name: str
+    title: str
+    attention: LayerAttentionConfig = LayerAttentionConfig()
+    adapter: bool = True
+    layered: bool = True
+    harmonization: HarmonizationConfig | None = None
+
+
+TRUE_SCENE, TRUE_PLAIN, BASE, BOTH, HARMONIZED = "true_scene", "true_plain", "base", "both", "both_irh"
+_SMOOTHING = 1.0  # cells: raw maps (N = 0) are grainy
+
+CONFIGURATIONS: tuple[Configuration, ...] = (
+    Configuration(name=BASE, title="base model alone", adapter=False, layered=False),
+    Configuration(name="neither", title="no CACA, no LSSA", attention=LayerAttentionConfig(caca=False, lssa=False)),
+    Configuration(name="lssa", title="LSSA", attention=LayerAttentionConfig(caca=False)),
+    Configuration(name="caca", title="CACA", attention=LayerAttentionConfig(lssa=False)),
+    Configuration(name=BOTH, title="CACA + LSSA"),
+    Configuration(name=HARMONIZED, title="CACA + LSSA + IRH", harmonization=HarmonizationConfig()),
+    Configuration(name="training_free", title="training-free (N = 0, no adapter)", adapter=False,
+                  attention=LayerAttentionConfig(smoothing=_SMOOTHING)),
+)
+
+
+def context_sweep(thresholds: tuple[int, ...]) -> tuple[Configuration, ...]:
+    """CACA + LSSA at every T_G; 1000 never fuses (Eq. 9), 0 fuses at every step."""
+    return tuple(
+        Configuration(name=f"t_g_{t}", title=f"T_G = {t}", attention=LayerAttentionConfig(context_threshold=t))
+        for t in thresholds)
+
+
+def name_of_pair(high: int, low: int) -> str:
+    """The name of the row of T_H = high, T'_H = low."""
+    return f"t_h_{high}_{low}"
+
+
+def harmonization_pairs(pairs: tuple[tuple[int, int], ...]) -> tuple[HarmonizationConfig | None, ...]:
+    """(T_H, T'_H) of every pair; 0, 0 is no harmonisation, as in the paper's Table 4."""
+    return tuple(HarmonizationConfig(high=high, low=low) if high else None for high, low in pairs)
+
+
+def harmonization_sweep(pairs: tuple[tuple[int, int], ...]) -> tuple[Configuration, ...]:
+    """CACA + LSSA, harmonised between every (T_H, T'_H)."""
+    configs = harmonization_pairs(pairs)
+    return tuple(
+        Configuration(name=name_of_pair(high, low), title=f"T_H = {high}, T'_H = {low}", harmonization=config)
+        for (high, low), config in zip(pairs, configs, strict=True))

@@ -1,0 +1,283 @@
+"""From prompts to a layer stack: the standalone pipeline on diffusers' models."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from einops import rearrange
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from .adapter import LayerAdapter
+from .config import HarmonizationConfig, LayerAttentionConfig, SamplingConfig
+from .diffusers_files import load_base
+from .diffusers_unet import Half, LayerRun, check_adapter, layer_attention
+from .errors import InputError, WeightsError
+from .harmonization import resize_alpha
+from .layers import Layer, LayerStack
+from .model_files import ADAPTER, LAYER_DECODER, read_schedule, require_model_folder
+from .prompts import ClipTokens, LayeredEmbedding, LayerPrompts, encode_negative, encode_stacks
+from .safetensors_files import about
+from .sampling import DdimStepper, OnStep, Stepper, Trajectory, harmonize, initial_noise, sample_layers
+from .schedule import NoiseSchedule
+from .transparent import VIEWS, TransparentDecoder
+from .weights import load_adapter, load_transparent_decoder
+
+__all__ = ["DreamLayer", "LayeredResult"]
+
+LARGEST_SIDE = 4096  # pixels; joint attention over more than this is a mistake rather than a wish
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LayeredResult:
+    """One batch of pictures. Tensors have a leading stack axis.
+
+    ``stacks``: the layers, bottom to top. ``latents`` (s, rows, 4, h, w) as sampled; ``global_picture`` (s, 3, H, W),
+    the global row decoded; ``harmonized`` (s, 3, H, W) or None; ``context_maps`` (s, fg, h, w) as read at the last step, or None
+    without CACA. Pictures have the size asked for; latents and maps cover whole cells of the UNet's deepest stage, which
+    may reach beyond the right and lower edges. Every layer's ``seed`` draws that layer again, given in ``layer_seeds``.
+    """
+
+    stacks: tuple[LayerStack, ...]
+    latents: Tensor
+    global_picture: Tensor
+    harmonized: Tensor | None
+    context_maps: Tensor | None
+    timings: Mapping[str, float]
+
+
+@dataclass(kw_only=True, eq=False)
+class DreamLayer:
+    """The models of one base, an adapter (or none: the training-free form) and a transparent decoder.
+
+    Raises WeightsError for parts that do not fit each other.
+    """
+
+    unet: UNet2DConditionModel
+    vae: AutoencoderKL
+    text_encoder: CLIPTextModel
+    tokenizer: CLIPTokenizer
+    schedule: NoiseSchedule
+    decoder: TransparentDecoder
+    adapter: LayerAdapter | None = None
+    _tokens: ClipTokens = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._tokens = ClipTokens(self.tokenizer, window=self.text_encoder.config.max_position_embeddings)
+        if self.decoder.config.latent_scale != self.vae_scale:
+            raise WeightsError(
+                f"a transparent decoder for {self.decoder.config.latent_scale} pixels per latent cell, but the VAE has "
+                f"{self.vae_scale}; give the decoder that was made for this VAE")
+        if self.adapter is not None:
+            _check_prediction(self.adapter, self.schedule)
+            check_adapter(self.unet, self.adapter)
+
+    @classmethod
+    def from_files(
+        cls, folder: str | Path, *, adapter: str | Path | None = None, use_adapter: bool = True,
+        dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu",
+    ) -> DreamLayer:
+        """Load a folder in diffusers' layout, with ``layer_decoder.safetensors`` and ``adapter.safetensors`` in it.
+
+        Only local safetensors files are read. Raises WeightsError for what is missing or damaged.
+        """
+        folder = require_model_folder(Path(folder))
+        # Small files first: what is wrong with them should not have to wait for the large ones.
+        schedule = read_schedule(folder)
+        chosen = Path(adapter) if adapter is not None else folder / ADAPTER
+        loaded = load_adapter(chosen) if use_adapter and (adapter is not None or chosen.is_file()) else None
+        decoder = load_transparent_decoder(folder / LAYER_DECODER)
+        base = load_base(folder, dtype, device)
+        with about(folder):
+            model = cls(
+                unet=base.unet, vae=base.vae, text_encoder=base.text_encoder, tokenizer=base.tokenizer,
+                schedule=schedule, decoder=decoder.to(device, dtype).eval().requires_grad_(False))
+        with about(chosen):
+            return model if loaded is None else replace(model, adapter=LayerAdapter.from_weights(loaded).to(device, dtype))
+
+    @property
+    def device(self) -> torch.device:
+        return self.unet.device
+
+    @property
+    def vae_scale(self) -> int:
+        """Pixels of the picture per latent cell."""
+        return 2 ** (len(self.vae.config["block_out_channels"]) - 1)
+
+    @torch.no_grad()
+    def generate(
+        self, prompts: LayerPrompts | Sequence[LayerPrompts], *, size: tuple[int, int] | None = None, seed: int = 0,
+        layer_seeds: Mapping[int, int] | None = None, sampling: SamplingConfig | None = None,
+        attention: LayerAttentionConfig | None = None, harmonization: HarmonizationConfig | None = None,
+        stepper: Stepper | None = None, views: int = 8, on_step: OnStep | None = None,
+    ) -> LayeredResult:
+        """Sample layers and the whole together (all stacks in one batch), decode them, and harmonise.
+
+        ``size`` is (width, height) in pixels, the model's own by default; ``harmonization=None`` switches IRH off;
+        ``layer_seeds`` has seeds of single rows (0 = background, k = the global row), stack s adds s to every seed;
+        ``stepper`` replaces DDIM, and with it ``sampling.steps``; ``views`` are the transparent decoder's.
+        Raises InputError for unusable sizes, prompts or settings before the first step; what ``on_step`` raises passes
+        through.
+        """
+        if views not in VIEWS:
+            raise InputError(f"got {views} views; give one of {', '.join(map(str, VIEWS))}")
+        stacks = [prompts] if isinstance(prompts, LayerPrompts) else list(prompts)
+        sampling, attention = sampling or SamplingConfig(), attention or LayerAttentionConfig()
+        width, height = size or self.default_size
+        grid = self._grid(width, height)
+        stepper = stepper or DdimStepper(self.schedule, sampling.steps)
+        started = time.perf_counter()
+        embeddings = self.encode(stacks)
+        encoded = time.perf_counter()
+        noise = initial_noise((len(embeddings[0].embeddings), 4, *grid), seed, layer_seeds, stacks=len(stacks))
+        with layer_attention(self.unet, embeddings, attention, self.adapter) as run:
+            denoise = _Guided(self, run, embeddings, stacks, sampling)
+            latents, trajectory = sample_layers(
+                denoise, noise.to(self.device), stepper, keep=harmonization, on_step=on_step)
+            maps = denoise.context_map
+        sampled = time.perf_counter()
+        pictures, colors, alphas = self.decode(latents, views=views)
+        decoded = time.perf_counter()
+        harmonized = None
+        if harmonization is not None:
+            harmonized = self.harmonize(trajectory, alphas, embeddings, stacks, sampling, stepper, on_step)
+            harmonized = harmonized[..., :height, :width]
+        finished = time.perf_counter()
+        crop = (..., slice(0, height), slice(0, width))
+        return LayeredResult(
+            stacks=tuple(
+                _stack(stacks[s], colors[s][crop], alphas[s][crop], pictures[s][crop],
+                       [(layer_seeds or {}).get(row, seed) + s for row in range(len(noise[s]))])
+                for s in range(len(stacks))),
+            latents=latents, global_picture=pictures[:, -1][crop].cpu(), harmonized=harmonized,
+            context_maps=None if maps is None else maps.cpu(),
+            timings={"encode": encoded - started, "sample": sampled - encoded, "decode": decoded - sampled,
+                     "harmonize": finished - decoded},
+        )
+
+    @property
+    def default_size(self) -> tuple[int, int]:
+        side = int(self.unet.config["sample_size"]) * self.vae_scale
+        return side, side
+
+    def _grid(self, width: int, height: int) -> tuple[int, int]:
+        """(height, width) of the latent: any size works, padded to whole cells of the UNet's deepest stage."""
+        if not (16 <= width <= LARGEST_SIDE and 16 <= height <= LARGEST_SIDE):
+            raise InputError(f"got a size of {width}x{height}; give sides of 16 to {LARGEST_SIDE} pixels")
+        step = self.vae_scale * 2 ** (len(self.unet.config["block_out_channels"]) - 1)
+        return -(-height // step) * step // self.vae_scale, -(-width // step) * step // self.vae_scale
+
+    def encode_text(self, ids: Tensor) -> Tensor:
+        """Hidden states of token windows (w, S) -> (w, S, D)."""
+        return self.text_encoder(ids.to(self.device)).last_hidden_state
+
+    def encode(self, stacks: Sequence[LayerPrompts]) -> list[LayeredEmbedding]:
+        """Embeddings of the pictures of one batch, which must have equally many layers (InputError)."""
+        assign = None if self.adapter is None else self.adapter.layer_assign
+        counts = {len(p.foregrounds) for p in stacks}
+        if len(counts) != 1:
+            raise InputError(f"got pictures of {sorted(counts)} foregrounds in one batch; give pictures of one count")
+        return encode_stacks(stacks, self._tokens, self.encode_text, assign)
+
+    def negative(self, stacks: Sequence[LayerPrompts], rows: int, length: int) -> Tensor:
+        """Unconditional embeddings ((stacks rows), length, D)."""
+        return torch.cat([
+            encode_negative(p.negative, self._tokens, self.encode_text, rows=rows, length=length) for p in stacks])
+
+    def decode(self, latents: Tensor, *, views: int = 8) -> tuple[Tensor, Tensor, Tensor]:
+        """Latents (s, rows, 4, h, w) -> pictures (s, rows, 3, H, W), and of the foregrounds colours (s, fg, 3, H, W)
+        and alphas (s, fg, 1, H, W), all in [0,1]. H, W are those of the latents, not yet cropped."""
+        pictures = torch.stack([self.decode_pictures(stack) for stack in latents])
+        flat = zip(pictures[:, 1:-1].flatten(0, 1), latents[:, 1:-1].flatten(0, 1) / self._scaling, strict=True)
+        rgba = torch.cat([self.decoder.decode(p[None], z[None], views=views).float() for p, z in flat])
+        rgba = rgba.unflatten(0, (len(latents), -1))
+        return pictures, rgba[:, :, :3], rgba[:, :, 3:]
+
+    @property
+    def _scaling(self) -> float:
+        return float(self.vae.config["scaling_factor"])
+
+    def decode_pictures(self, latents: Tensor) -> Tensor:
+        """Latents (n, 4, h, w) -> pictures (n, 3, H, W) in [0,1], fp32."""
+        # One at a time: decoding sets the peak of memory.
+        scaled = latents.to(self.vae.dtype) / self._scaling
+        decoded = torch.cat([cast(Tensor, cast(Any, self.vae.decode(one)).sample) for one in scaled.split(1)])
+        return (decoded.float() / 2 + 0.5).clamp(0, 1)
+
+    def harmonize(
+        self, trajectory: Trajectory, alphas: Tensor, embeddings: Sequence[LayeredEmbedding],
+        stacks: Sequence[LayerPrompts], sampling: SamplingConfig, stepper: Stepper, on_step: OnStep | None = None,
+    ) -> Tensor:
+        """IRH from kept latents: pictures (s, 3, H, W). The one row is guided by the global embedding."""
+        size = next(iter(trajectory.latents.values())).shape[-2:]
+        small = resize_alpha(alphas, (size[0], size[1]))
+        with layer_attention(self.unet, None, LayerAttentionConfig(caca=False, lssa=False), self.adapter) as run:
+            denoise = _Guided(self, run, embeddings, stacks, sampling, global_row=True)
+            picture = harmonize(denoise, trajectory, small, stepper, on_step=on_step)
+        return self.decode_pictures(picture).cpu()
+
+
+class _Guided:
+    """Classifier-free guidance around a bound UNet, in one batch or in two; remembers the newest context map."""
+
+    def __init__(
+        self, model: DreamLayer, run: LayerRun, embeddings: Sequence[LayeredEmbedding], stacks: Sequence[LayerPrompts],
+        sampling: SamplingConfig, *, global_row: bool = False,
+    ) -> None:
+        self.unet, self.run, self.guidance, self.joint = model.unet, run, sampling.guidance, sampling.joint_guidance
+        rows = [e.embeddings[-1:] if global_row else e.embeddings for e in embeddings]
+        self.positive = torch.cat(rows)
+        self.negative = model.negative(stacks, len(rows[0]), embeddings[0].length)
+        self.context_map: Tensor | None = None
+
+    def _call(self, latents: Tensor, timestep: int, text: Tensor, halves: tuple[Half, ...]) -> Tensor:
+        self.run.begin(timestep, (latents.shape[-2], latents.shape[-1]), halves)
+        return cast(Tensor, self.unet(latents.to(self.unet.dtype), timestep, text).sample)
+
+    def __call__(self, latents: Tensor, timestep: int) -> Tensor:
+        flat = rearrange(latents, "stack row c h w -> (stack row) c h w")
+        if self.guidance == 1:
+            output = self._call(flat, timestep, self.positive, ("conditional",))
+        else:
+            positive, negative = self._halves(flat, timestep)
+            output = negative + self.guidance * (positive - negative)
+        if self.run.context_map is not None:
+            self.context_map = self.run.context_map
+        return output.to(latents.dtype).unflatten(0, latents.shape[:2])
+
+    def _halves(self, flat: Tensor, timestep: int) -> tuple[Tensor, Tensor]:
+        if not self.joint:
+            # The conditional rows first: their context map serves both halves.
+            positive = self._call(flat, timestep, self.positive, ("conditional",))
+            return positive, self._call(flat, timestep, self.negative, ("unconditional",))
+        text = torch.cat([self.negative, self.positive])
+        both = self._call(torch.cat([flat, flat]), timestep, text, ("unconditional", "conditional"))
+        negative, positive = both.chunk(2)
+        return positive, negative
+
+
+def _check_prediction(adapter: LayerAdapter, schedule: NoiseSchedule) -> None:
+    if adapter.settings.prediction_type != schedule.prediction_type:
+        raise WeightsError(
+            f"an adapter for models of prediction type {adapter.settings.prediction_type!r}, but this model's is "
+            f"{schedule.prediction_type!r}; give an adapter made for this base model")
+
+
+def _stack(
+    prompts: LayerPrompts, colors: Tensor, alphas: Tensor, pictures: Tensor, seeds: Sequence[int]
+) -> LayerStack:
+    """One picture's layers from what was decoded: foregrounds (fg, ...), pictures and seeds of all rows."""
+    height, width = pictures.shape[-2:]
+    background = Layer(name="background", prompt=prompts.background, color=pictures[0].cpu(),
+                       alpha=torch.ones(1, height, width), seed=seeds[0])
+    foregrounds = [
+        Layer(name=text.strip() or f"layer {row}", prompt=text, color=color.cpu(), alpha=alpha.cpu(), seed=seeds[row])
+        for row, (text, color, alpha) in enumerate(zip(prompts.foregrounds, colors, alphas, strict=True), 1)]
+    return LayerStack(width=width, height=height, layers=(background, *foregrounds), global_prompt=prompts.whole)
+

@@ -1,0 +1,179 @@
+"""Reading and writing safetensors files with a format, a version and settings in their metadata. Nothing is ever unpickled.
+
+Every WeightsError begins with the file's path and says what is wrong and what to do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast, get_origin, get_type_hints
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from .errors import InputError, OutputError, WeightsError
+from .tensor_checks import check_values, some_names
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+__all__ = ["FORMAT_VERSION", "about", "check_format", "parse_settings", "read_tensors", "write_tensors"]
+
+FORMAT_VERSION = "1"
+WANTED = {"dreamlayer-adapter": "a DreamLayer adapter", "dreamlayer-transparent-decoder": "a transparent decoder"}
+
+_NAME_PARTS = {  # a tensor's name contains -> what such a file is; the first that fits
+    "hookers.layers.": "LayerDiffuse's attention weights for SD1.5",
+    "::lora::": "LayerDiffuse's weight patches for SDXL",
+    "::diff::": "LayerDiffuse's weight patches for SDXL",
+    "latent_conv_in.": "a transparent decoder",
+    "layer_assign": "an adapter without its metadata",
+    "blocks.16.": "LayerDiffuse's transparent encoder",
+    "model.diffusion_model.": "a whole Stable Diffusion checkpoint",
+    "lora": "a LoRA",
+    "text_model.": "a text encoder",
+    "quant_conv.": "a VAE",
+    "time_embedding.": "a UNet",
+}
+_FIRST_BYTES = {
+    b"PK\x03\x04": "a zip archive or pickled PyTorch checkpoint, which is never opened; give a safetensors file",
+    b"\x80": "a pickled PyTorch checkpoint, which is never opened; give a safetensors file",
+    b"version https://git-lfs": "a Git LFS pointer; fetch the file itself with git lfs pull",
+    b"<": "a web page in place of the file; fetch it again",
+}
+
+_Settings = TypeVar("_Settings")
+
+
+@contextmanager
+def about(path: Path) -> Generator[None]:
+    """Errors raised inside become WeightsErrors that begin with the path."""
+    try:
+        yield
+    except (InputError, WeightsError) as error:
+        raise WeightsError(f"{path}: {error}") from error
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """All tensors, on the CPU, and the metadata. Raises WeightsError for what is not a whole safetensors file."""
+    if not path.is_file():
+        raise WeightsError(f"{path}: {'a folder' if path.is_dir() else 'no such file'}; give a .safetensors file")
+    try:
+        # cast: an untyped extension class
+        with cast("Any", safe_open(path, framework="pt")) as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path}: {_diagnosis(path, error)}") from error
+
+
+def write_tensors(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    kind: str,
+    settings: DataclassInstance,
+    *,
+    dtype: torch.dtype | None = None,
+    **metadata: str,
+) -> None:
+    """Write one file, whole or not at all. Raises OutputError; WeightsError where a value is not finite in `dtype`."""
+    # clones: safetensors refuses tensors that share memory, as a fresh copy of a K/V set may
+    copies = {name: tensor.detach().to("cpu", dtype).clone().contiguous() for name, tensor in tensors.items()}
+    with about(path):
+        check_values(copies)
+    metadata |= {"format": kind, "format_version": FORMAT_VERSION, "settings": json.dumps(asdict(settings))}
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(save(copies, metadata))  # save_file() makes files that only their owner can read
+        os.replace(part, path)
+    except (OSError, SafetensorError) as error:
+        raise OutputError(f"cannot write {path}: {error}; choose a writable folder with enough room") from error
+    finally:
+        with suppress(OSError):
+            part.unlink()
+
+
+def check_format(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], kind: str) -> None:
+    """Is it a file of this kind and of a version that this release reads? Raises WeightsError, saying what it is instead."""
+    found, version = metadata.get("format"), metadata.get("format_version")
+    if found != kind:
+        raise WeightsError(f"this is {_recognise(tensors, found)}; give {WANTED[kind]} (metadata format {kind!r})")
+    if version != FORMAT_VERSION:
+        raise WeightsError(
+            f"got format_version {version!r}, this release reads {FORMAT_VERSION!r}; "
+            "update DreamLayer or fetch a matching file"
+        )
+
+
+def parse_settings(kind: type[_Settings], metadata: Mapping[str, str]) -> _Settings:
+    """The settings dataclass in the metadata: every field must be there, nothing else, and of its type. Raises WeightsError."""
+    try:
+        values: Any = json.loads(metadata.get("settings", "null"))
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"the settings in its metadata are not JSON ({error}); fetch or save it again") from error
+    if not isinstance(values, dict):
+        raise WeightsError("its metadata has no settings; fetch or save it again")
+    return kind(**_checked(cast("dict[str, object]", values), get_type_hints(kind)))
+
+
+def _checked(values: dict[str, object], hints: Mapping[str, object]) -> dict[str, Any]:
+    for name in sorted(hints.keys() ^ values.keys()):
+        state = "missing" if name in hints else "unknown to this release"
+        raise WeightsError(f"the setting {name!r} is {state}; fetch or save the file again")
+    for name, hint in hints.items():
+        if not _has_type(values[name], hint):
+            raise WeightsError(
+                f"the setting {name!r} is {values[name]!r}, expected {hint}; fetch or save the file again"
+            )
+    return values
+
+
+def _has_type(value: object, hint: Any) -> bool:
+    if get_origin(hint) is tuple:  # the only tuples in settings are of integers
+        return isinstance(value, list) and all(type(item) is int for item in cast("list[object]", value))
+    return type(value) is hint
+
+
+def _recognise(tensors: Mapping[str, Tensor], found: str | None) -> str:
+    if found in WANTED:
+        return WANTED[found]
+    for part, what in _NAME_PARTS.items():
+        if any(part in name for name in tensors):
+            return what
+    return f"a safetensors file of an unknown kind with {some_names(sorted(tensors)) or 'no tensors'}"
+
+
+def _diagnosis(path: Path, error: Exception) -> str:
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            start = file.read(32)
+            file.seek(8)
+            header = file.read(min(int.from_bytes(start[:8], "little"), size))
+    except OSError as unreadable:
+        return f"cannot be read ({unreadable}); check its permissions"
+    if start[8:9] == b"{":
+        return _damage(size, int.from_bytes(start[:8], "little"), header)
+    for first, what in _FIRST_BYTES.items():
+        if start.startswith(first):
+            return what
+    return f"not a safetensors file ({size} bytes; {error}); give a .safetensors file"
+
+
+def _damage(size: int, header_length: int, header: bytes) -> str:
+    if size < 8 + header_length:
+        return f"truncated within its header, at {size} bytes; fetch it again"
+    try:
+        entries: dict[str, Any] = json.loads(header)
+        ends = [int(entry["data_offsets"][1]) for name, entry in entries.items() if name != "__metadata__"]
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        return "a safetensors file with a damaged header; fetch it again"
+    expected = 8 + header_length + max(ends, default=0)
+    return f"{'truncated' if size < expected else 'damaged'}: {size} of {expected} bytes; fetch it again"

@@ -1,0 +1,148 @@
+"""Stage 2: text-to-image. Text encoder and UNet together, on whole scenes, backgrounds, and objects on gray.
+
+The layers of the training-free form need the last two: LayerDiffuse's weights give them to Stable Diffusion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from ..losses import noise_loss
+from ..prompts import ClipTokens, LayerPrompts, encode_stacks, token_windows
+from ..schedule import NoiseSchedule
+from .latents import LatentCache
+from .sheets import picture_sheet
+
+__all__ = ["SCHEDULE", "BaseStage", "make_text_encoder", "make_unet"]
+
+SCHEDULE = NoiseSchedule(prediction_type="v_prediction")
+_GRAY_WORDS = ("", "", "", " on plain gray", ", isolated on gray", " on gray")
+_SHARES = {"whole": 0.30, "layers": 0.30, "object": 0.27}  # the rest are backgrounds
+
+
+def make_unet() -> UNet2DConditionModel:
+    """The embedded UNet, untrained: four stages, cross-attention in three of them."""
+    widths = (64, 128, 160, 160)
+    return UNet2DConditionModel(
+        sample_size=32,
+        block_out_channels=widths,
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", *("CrossAttnDownBlock2D",) * 3),
+        up_block_types=(*("CrossAttnUpBlock2D",) * 3, "UpBlock2D"),
+        cross_attention_dim=128,
+        attention_head_dim=tuple(width // 32 for width in widths),  # in fact the number of heads
+    )
+
+
+def make_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    """The embedded text encoder, untrained: four layers of width 128."""
+    return CLIPTextModel(CLIPTextConfig(
+        vocab_size=len(tokenizer), hidden_size=128, intermediate_size=512, num_hidden_layers=4, num_attention_heads=4,
+        projection_dim=128, max_position_embeddings=77,
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id))
+
+
+@dataclass
+class _Batch:
+    latents: Tensor
+    noise: Tensor
+    timesteps: Tensor
+    prompts: list[str | LayerPrompts]
+
+
+class _BaseLoss(nn.Module):
+    def __init__(self, text_encoder: CLIPTextModel, unet: UNet2DConditionModel, tokens: ClipTokens) -> None:
+        super().__init__()
+        self.text_encoder, self.unet = text_encoder, unet
+        self._tokens = tokens
+
+    def _hidden(self, ids: Tensor) -> Tensor:
+        return self.text_encoder(ids).last_hidden_state.float()
+
+    def encode(self, prompts: Sequence[str | LayerPrompts]) -> Tensor:
+        """(b, S, D): a text alone (its first window), or the global row of layers' prompts."""
+        texts = [p for p in prompts if isinstance(p, str)]
+        stacks = [p for p in prompts if isinstance(p, LayerPrompts)]
+        windows = torch.tensor([token_windows(self._tokens.encode(text), self._tokens)[0] for text in texts])
+        alone = iter(self._hidden(windows) if texts else ())
+        layered = iter(encode_stacks(stacks, self._tokens, self._hidden))
+        return torch.stack([next(alone) if isinstance(p, str) else next(layered).embeddings[-1] for p in prompts])
+
+    def forward(self, batch: _Batch) -> dict[str, Tensor]:
+        noisy = SCHEDULE.add_noise(batch.latents, batch.noise, batch.timesteps)
+        target = SCHEDULE.target(batch.latents, batch.noise, batch.timesteps)
+        noisy = noisy.contiguous(memory_format=torch.channels_last)
+        output = self.unet(noisy, batch.timesteps, self.encode(batch.prompts)).sample.float()
+        return {"loss": noise_loss(output, target)}
+
+
+class BaseStage:
+    """``stack_text`` draws the wording: a sentence, or the layers' prompts joined as in the global embedding."""
+
+    def __init__(self, cache: LatentCache, vae: AutoencoderKL, tokenizer: CLIPTokenizer) -> None:
+        self.cache, self.vae, self.tokenizer = cache, vae, tokenizer
+        unet = make_unet().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.module = _BaseLoss(make_text_encoder(tokenizer), unet, ClipTokens(tokenizer))
+
+    def _example(self, rng: np.random.Generator) -> tuple[np.ndarray, str | LayerPrompts]:
+        scenes, cache = self.cache.scenes, self.cache
+        index, draw = int(rng.integers(len(scenes))), rng.random()
+        words = scenes.captions(index, rng)
+        whole, layers, single = np.cumsum(list(_SHARES.values()))
+        if draw < whole:
+            prompt: str | LayerPrompts
+            latents, prompt = cache.pictures[index], words.whole
+        elif draw < layers:
+            latents, prompt = cache.pictures[index], LayerPrompts(words.background, words.foregrounds)
+        elif draw < single:
+            which = int(rng.integers(len(words.foregrounds)))
+            latents = cache.objects[scenes.first[index] + which]
+            prompt = words.foregrounds[which] + _GRAY_WORDS[int(rng.integers(len(_GRAY_WORDS)))]
+        else:
+            latents, prompt = cache.backgrounds[index], words.background
+        return latents, prompt if rng.random() > 0.1 else ""  # the unconditional share that guidance needs
+
+    def batch(self, generator: torch.Generator, size: int) -> _Batch:
+        rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
+        examples = [self._example(rng) for _ in range(size)]
+        latents = torch.from_numpy(np.stack([e[0] for e in examples])).float()
+        # Stratified timesteps: each batch covers the whole range evenly, which steadies a small batch.
+        timesteps = ((torch.arange(size) + torch.rand(size, generator=generator)) / size * SCHEDULE.train_steps).long()
+        return _Batch(latents, torch.randn(latents.shape, generator=generator), timesteps, [e[1] for e in examples])
+
+    def _sample_latents(self, prompts: Sequence[str | LayerPrompts], steps: int = 25, guidance: float = 4.0) -> Tensor:
+        latents = torch.randn(len(prompts), 4, 32, 32, generator=torch.Generator().manual_seed(7))
+        text = self.module.encode([*prompts, *[""] * len(prompts)])
+        timesteps = SCHEDULE.timesteps(steps)
+        for t, previous in zip(timesteps, [*timesteps[1:], -1], strict=True):
+            positive, negative = self.module.unet(torch.cat([latents, latents]), t, text).sample.float().chunk(2)
+            latents = SCHEDULE.ddim_step(negative + guidance * (positive - negative), latents, t, previous)
+        return latents
+
+    def sample(self, path: Path) -> None:
+        texts = ["a red ball and a blue cube on green grass under a blue sky", "a shiny yellow duck on a wooden floor with a green wall",
+                 "a white house and a green tree on white snow at sunset", "a calm lake at night with a purple mushroom",
+                 "a tiled floor in front of a pink wall", "a sandy beach on a clear day", "an orange car", "a striped cyan vase"]
+        joined = LayerPrompts("polished marble with a blue wall", ("a pink gift", "a black mug", "an orange cone"))
+        with torch.autocast("cpu", torch.bfloat16):
+            latents = self._sample_latents([*texts, joined, "a red mug"])
+            pictures = self.vae.decode(latents / self.vae.config["scaling_factor"]).sample.float()
+        picture_sheet([(pictures[:5] + 1) / 2, (pictures[5:] + 1) / 2], path, captions=[" | ".join(texts[:4]), " | ".join(texts[4:])], scale=2)
+
+    def export(self, folder: Path) -> None:
+        """Write text encoder, tokenizer, UNet and scheduler beside the VAE."""
+        self.module.text_encoder.save_pretrained(folder / "text_encoder")
+        self.tokenizer.save_pretrained(folder / "tokenizer")
+        self.module.unet.save_pretrained(folder / "unet", safe_serialization=True)
+        DDIMScheduler(
+            beta_start=SCHEDULE.beta_start, beta_end=SCHEDULE.beta_end, beta_schedule="scaled_linear", clip_sample=False,
+            set_alpha_to_one=False, steps_offset=1, prediction_type=SCHEDULE.prediction_type,
+        ).save_pretrained(folder / "scheduler")

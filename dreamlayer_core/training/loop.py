@@ -1,0 +1,204 @@
+"""One training loop for every stage, on accelerate: checkpoints, resuming, EMA, logs and sample sheets."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator
+from rich.console import Console
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ..errors import InputError, WeightsError
+
+__all__ = ["LoopConfig", "Stage", "load_ema", "train"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopConfig:
+    """Settings of one run. The learning rate rises over ``warmup`` steps and falls as a cosine to ``final_lr``."""
+
+    out: Path
+    steps: int
+    learning_rate: float
+    batch: int
+    final_lr: float = 0.05  # share of learning_rate at the last step
+    warmup: int = 200
+    ema: float = 0.999
+    clip: float = 1.0
+    seed: int = 0
+    precision: str = "bf16"
+    save_every: int = 500
+    sample_every: int = 1000
+    log_every: int = 50
+    minutes: float | None = None  # stop (saving) after this long; resume goes on
+    resume: bool = False
+
+
+class Stage(Protocol):
+    """What a stage gives to the loop. ``module(batch)`` returns named losses, ``"loss"`` among them."""
+
+    module: nn.Module
+
+    def batch(self, generator: torch.Generator, size: int) -> Any: ...
+
+    def sample(self, path: Path) -> None:
+        """Write a sample sheet (PNG); called with the EMA weights in place."""
+        ...
+
+    def export(self, folder: Path) -> None:
+        """Write the finished weights; called with the EMA weights in place."""
+        ...
+
+
+def _rate(step: int, config: LoopConfig) -> float:
+    if step < config.warmup:
+        return (step + 1) / config.warmup
+    done = min(1.0, (step - config.warmup) / max(1, config.steps - config.warmup))
+    return config.final_lr + (1 - config.final_lr) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def _trained(module: nn.Module) -> dict[str, nn.Parameter]:
+    return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+
+
+class _State:
+    """Parameters, their moving average and AdamW's moments, as plain tensors: saved without pickle."""
+
+    def __init__(self, module: nn.Module, optimizer: torch.optim.AdamW) -> None:
+        self.parameters = _trained(module)
+        self.optimizer = optimizer
+        self.ema = {name: p.detach().clone() for name, p in self.parameters.items()}
+        self.step = 0
+
+    @torch.no_grad()
+    def update_ema(self, decay: float) -> None:
+        # The warm-up keeps early averages from remembering the random initial weights.
+        decay = min(decay, (1 + self.step) / (10 + self.step))
+        names = list(self.ema)
+        torch._foreach_lerp_([self.ema[n] for n in names], [self.parameters[n].detach() for n in names], 1 - decay)
+
+    @torch.no_grad()
+    def swap_ema(self) -> None:
+        for name, parameter in self.parameters.items():
+            held = parameter.detach().clone()
+            parameter.copy_(self.ema[name])
+            self.ema[name] = held
+
+    def save(self, path: Path) -> None:
+        tensors: dict[str, Tensor] = {}
+        for name, parameter in self.parameters.items():
+            tensors[f"model/{name}"], tensors[f"ema/{name}"] = parameter.detach(), self.ema[name]
+            moments = self.optimizer.state.get(parameter, {})
+            for key in ("exp_avg", "exp_avg_sq"):
+                if key in moments:
+                    tensors[f"{key}/{name}"] = moments[key]
+        partial = path.with_suffix(".partial")
+        save_file({k: t.contiguous() for k, t in tensors.items()}, partial, {"step": str(self.step)})
+        partial.replace(path)
+
+    @torch.no_grad()
+    def load(self, path: Path) -> None:
+        with safe_open(path, "pt") as file:  # pyright: ignore[reportUnknownVariableType]
+            self.step = int(file.metadata()["step"])
+            for name, parameter in self.parameters.items():
+                if f"model/{name}" not in file.keys():
+                    raise WeightsError(f"{path} has no parameter {name}; it belongs to another stage or size")
+                parameter.copy_(file.get_tensor(f"model/{name}"))
+                self.ema[name].copy_(file.get_tensor(f"ema/{name}"))
+                if f"exp_avg/{name}" in file.keys():
+                    self.optimizer.state[parameter] = {
+                        "step": torch.tensor(float(self.step)),
+                        "exp_avg": file.get_tensor(f"exp_avg/{name}"),
+                        "exp_avg_sq": file.get_tensor(f"exp_avg_sq/{name}"),
+                    }
+
+
+def load_ema(module: nn.Module, path: Path) -> int:
+    """Load the averaged weights of a checkpoint into the trained parameters of ``module``; returns its step."""
+    with safe_open(path, "pt") as file:  # pyright: ignore[reportUnknownVariableType]
+        with torch.no_grad():
+            for name, parameter in _trained(module).items():
+                parameter.copy_(file.get_tensor(f"ema/{name}"))
+        return int(file.metadata()["step"])
+
+
+def _log(path: Path, record: Mapping[str, float]) -> None:
+    with path.open("a") as file:
+        file.write(json.dumps({k: round(v, 6) for k, v in record.items()}) + "\n")
+
+
+def train(stage: Stage, config: LoopConfig) -> None:
+    """Train ``stage`` until ``config.steps`` (or ``minutes``), then export its averaged weights.
+
+    Batch n of process r depends on (seed, n, r) alone, so a resumed run sees what an unbroken one would have seen.
+    """
+    accelerator = Accelerator(mixed_precision=config.precision)
+    console = Console(stderr=True)
+    config.out.mkdir(parents=True, exist_ok=True)
+    checkpoint = config.out / "checkpoint.safetensors"
+    if checkpoint.exists() and not config.resume:
+        raise InputError(f"{checkpoint} exists; add --resume to go on from it, or give another --out")
+    torch.manual_seed(config.seed)  # dropout and posterior noise inside the stages
+    parameters = list(_trained(stage.module).values())
+    optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=0.01, betas=(0.9, 0.99))
+    state = _State(stage.module, optimizer)
+    if config.resume and checkpoint.exists():
+        state.load(checkpoint)
+        console.print(f"resumed from step {state.step}")
+    module, prepared = accelerator.prepare(stage.module, optimizer)
+    started, seen, totals = time.monotonic(), 0, dict[str, float]()
+
+    def save(sheet: bool) -> None:
+        if not accelerator.is_main_process:
+            return
+        state.save(checkpoint)
+        if sheet:
+            with torch.no_grad():
+                state.swap_ema()
+                stage.module.eval()
+                stage.sample(config.out / f"sample-{state.step:07d}.png")
+                stage.module.train()
+                state.swap_ema()
+
+    module.train()
+    while state.step < config.steps:
+        if config.minutes is not None and time.monotonic() - started > config.minutes * 60:
+            break
+        generator = torch.Generator().manual_seed(
+            ((config.seed * 1_000_003 + state.step) * 1009 + accelerator.process_index) % 2**63)
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate * _rate(state.step, config)
+        losses = module(stage.batch(generator, config.batch))
+        accelerator.backward(losses["loss"])
+        accelerator.clip_grad_norm_(parameters, config.clip)
+        prepared.step()
+        prepared.zero_grad(set_to_none=True)
+        state.step += 1
+        state.update_ema(config.ema)
+        seen += config.batch * accelerator.num_processes
+        for key, value in losses.items():
+            totals[key] = totals.get(key, 0.0) + float(value.detach())
+        if state.step % config.log_every == 0 and accelerator.is_main_process:
+            means = {k: v / config.log_every for k, v in totals.items()}
+            speed = seen / (time.monotonic() - started)
+            _log(config.out / "log.jsonl", {"step": state.step, "per_second": speed, **means})
+            shown = " ".join(f"{k} {v:.4f}" for k, v in means.items())
+            console.print(f"step {state.step}/{config.steps}  {shown}  {speed:.1f}/s")
+            totals.clear()
+        if state.step % config.save_every == 0:
+            save(state.step % config.sample_every == 0)
+    save(True)
+    if accelerator.is_main_process:
+        state.swap_ema()
+        stage.module.eval()
+        stage.export(config.out / "export")
+        state.swap_ema()

@@ -1,0 +1,99 @@
+"""The four stages of the embedded model's recipe, one function each.
+
+Each reads the model folder of the stages before it and completes that folder, so that the last one's is the model.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any, cast
+
+from diffusers import AutoencoderKL
+
+from ..adapter import LayerAdapter
+from ..errors import InputError
+from ..pipeline import DreamLayer
+from ..weights import load_adapter
+from .base import BaseStage
+from .data import SceneCache
+from .decoder import DecoderStage
+from .latents import LatentCache, encode_scenes
+from .layered import AdapterStage, embedded_adapter_settings, new_adapter
+from .loop import LoopConfig, Stage, train
+from .options import TrainOptions
+from .tokens import make_tokenizer
+from .vae import VaeStage
+
+__all__ = ["run_adapter", "run_base", "run_decoder", "run_vae"]
+
+
+def _config(options: TrainOptions, *, steps: int, batch: int, learning_rate: float, ema: float = 0.999) -> LoopConfig:
+    return LoopConfig(
+        out=options.out, steps=options.steps or steps, batch=options.batch or batch, ema=ema,
+        learning_rate=options.learning_rate or learning_rate, minutes=options.minutes, resume=options.resume,
+        seed=options.seed, precision=options.precision, sample_every=500, save_every=250)
+
+
+def _model(options: TrainOptions) -> Path:
+    if options.model is None:
+        raise InputError("this stage goes on from a model folder; give the export folder of the stage before with --model")
+    return options.model
+
+
+def _load_vae(model: Path) -> AutoencoderKL:
+    vae = AutoencoderKL.from_pretrained(model / "vae", local_files_only=True, use_safetensors=True)
+    return cast(Any, vae).eval().requires_grad_(False)
+
+
+def _latents(cache: SceneCache, vae: AutoencoderKL, options: TrainOptions) -> LatentCache:
+    folder = options.data / f"latents-{len(cache)}"
+    encode_scenes(cache, vae, folder)
+    return LatentCache(folder, cache)
+
+
+def _finish(stage: Stage, config: LoopConfig, model: Path | None) -> None:
+    train(stage, config)
+    if model is not None:
+        # Parts that this stage does not make come along, so that export/ is a model folder of its own.
+        for part in model.iterdir():
+            target = config.out / "export" / part.name
+            if not target.exists():
+                (shutil.copytree if part.is_dir() else shutil.copy)(part, target)
+
+
+def run_vae(options: TrainOptions) -> None:
+    """Stage 1."""
+    stage = VaeStage(SceneCache(options.data))
+    _finish(stage, _config(options, steps=4000, batch=8, learning_rate=1.2e-3, ema=0.998), None)
+
+
+def run_base(options: TrainOptions) -> None:
+    """Stage 2: tokenizer, text encoder and UNet."""
+    model, cache = _model(options), SceneCache(options.data)
+    vae = _load_vae(model)
+    tokenizer = make_tokenizer(cache, options.out / "tokenizer")
+    stage = BaseStage(_latents(cache, vae, options), vae, tokenizer)
+    _finish(stage, _config(options, steps=20_000, batch=32, learning_rate=6e-4), model)
+
+
+def run_decoder(options: TrainOptions) -> None:
+    """Stage 3."""
+    model, cache = _model(options), SceneCache(options.data)
+    vae = _load_vae(model)
+    stage = DecoderStage(_latents(cache, vae, options), vae)
+    _finish(stage, _config(options, steps=4000, batch=8, learning_rate=1e-3), model)
+
+
+def run_adapter(options: TrainOptions, foregrounds: tuple[int, ...] = (1,)) -> None:
+    """Stage 4; starts from ``adapter.safetensors`` of the model folder where there is one (three and four layers after
+    two, as the paper does)."""
+    model_folder, cache = _model(options), SceneCache(options.data)
+    model = DreamLayer.from_files(model_folder, use_adapter=False)
+    earlier = model_folder / "adapter.safetensors"
+    if earlier.is_file():
+        adapter = LayerAdapter.from_weights(load_adapter(earlier))
+    else:
+        adapter = new_adapter(model, embedded_adapter_settings(model))
+    stage = AdapterStage(_latents(cache, model.vae, options), model, adapter, foregrounds)
+    _finish(stage, _config(options, steps=6000, batch=24, learning_rate=3e-4), model_folder)

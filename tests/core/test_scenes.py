@@ -1,0 +1,106 @@
+"""Scenes: the ground truth must be exact, and a pure function of the seed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dreamlayer_core.errors import InputError
+from dreamlayer_core.scenes import COLORS, KINDS, make_scene
+from dreamlayer_core.scenes.objects import MATERIALS
+from dreamlayer_core.scenes.scene import SceneObject, paint_object
+
+SEEDS = range(24)
+
+
+def flat(scene):
+    """Eq. 1, written out."""
+    picture = scene.background
+    for color, alpha in zip(scene.colors, scene.alphas, strict=True):
+        picture = picture * (1 - alpha[..., None]) + color * alpha[..., None]
+    return picture
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_seed_is_a_scene(split):
+    first, again = make_scene(3, split=split), make_scene(3, split=split)
+    assert first.whole_caption == again.whole_caption
+    assert np.array_equal(first.picture, again.picture) and np.array_equal(first.alphas, again.alphas)
+    assert not np.array_equal(first.picture, make_scene(4, split=split).picture)
+
+
+def test_values_are_in_range_and_every_object_can_be_seen():
+    for scene in map(make_scene, SEEDS):
+        for values in (scene.background, scene.colors, scene.alphas, scene.shadows, scene.picture):
+            assert np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1
+        assert (scene.visible.sum((1, 2)) > 40).all(), scene.whole_caption
+
+
+def test_layers_never_hold_a_shadow_and_the_picture_always_does():
+    for scene in map(make_scene, SEEDS):
+        composite, uncovered = flat(scene), scene.alphas.max(0) < 0.01
+        # Off the objects the plain composite is the background itself ...
+        assert np.allclose(composite[uncovered], scene.background[uncovered], atol=0.011)
+        # ... and the picture is darker in the shadows, by what the shadow maps say.
+        deep = uncovered & (scene.shadows.max(0) > 0.3)
+        if scene.ground not in ("lake", "marble") and deep.sum() > 20:
+            ratio = scene.picture[deep].mean() / scene.background[deep].mean()
+            assert ratio < 0.85, scene.whole_caption
+
+
+def test_objects_hide_what_is_behind_them():
+    for scene in map(make_scene, SEEDS):
+        for index, (color, visible) in enumerate(zip(scene.colors, scene.visible, strict=True)):
+            nearest = (visible > 0.999) & (scene.shadows[index + 1 :].max(0, initial=0.0) < 1e-3)
+            if scene.ground not in ("lake", "marble"):
+                assert np.allclose(scene.picture[nearest], color[nearest], atol=0.01)
+
+
+def test_splits_share_no_kind_colour_ground():
+    seen = {split: {(o.kind, o.color, s.ground) for s in (make_scene(i, split=split) for i in range(120)) for o in s.objects}
+            for split in ("train", "test")}
+    assert seen["train"] and seen["test"] and not seen["train"] & seen["test"]
+
+
+def test_captions_name_colour_and_are_many():
+    captions = {o.caption for o in (o for i in range(60) for o in make_scene(i).objects)}
+    assert len(captions) > 60
+    for scene in map(make_scene, SEEDS):
+        for item in scene.objects:
+            assert item.color in item.caption and item.caption in scene.whole_caption
+        assert scene.background_caption in scene.whole_caption
+        assert len({(o.kind, o.color) for o in scene.objects}) == len(scene.objects)
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+@pytest.mark.parametrize("material", MATERIALS)
+def test_every_kind_and_material_shows_its_colour(kind, material):
+    """The mean colour of an object is nearer to its own name's than to black or white."""
+    for name in ("red", "blue", "yellow"):
+        item = SceneObject(kind=kind, color=name, material=material, caption="", foot=(64.0, 110.0), scale=30.0)
+        color, alpha = paint_object(item, 1.0, (128, 128))
+        assert alpha.max() == pytest.approx(1.0) and alpha[0].max() == 0 and 400 < alpha.sum() < 6000
+        mean = (color * alpha[..., None]).sum((0, 1)) / alpha.sum()
+        hue = np.asarray(COLORS[name]) - np.mean(COLORS[name])
+        assert float(np.dot(mean - mean.mean(), hue)) > 0.01
+
+
+@pytest.mark.parametrize("size", [(128, 128), (200, 96), (64, 160), (256, 256)])
+def test_any_size(size):
+    scene = make_scene(5, size=size, foregrounds=3)
+    assert scene.picture.shape == (size[1], size[0], 3) and scene.alphas.shape == (3, size[1], size[0])
+
+
+@pytest.mark.parametrize("count", [0, 1, 8, 12])
+def test_any_count(count):
+    scene = make_scene(6, foregrounds=count)
+    assert len(scene.objects) == len(scene.alphas) == count
+    feet = [o.foot[1] for o in scene.objects]
+    assert feet == sorted(feet), "far objects lie under near ones"
+
+
+def test_errors_name_the_value():
+    with pytest.raises(InputError, match="31x128"):
+        make_scene(0, size=(31, 128))
+    with pytest.raises(InputError, match="got 13 foregrounds"):
+        make_scene(0, foregrounds=13)

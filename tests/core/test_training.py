@@ -1,0 +1,147 @@
+"""Training: the loop resumes exactly, and the four stages run one after another into a model that loads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from torch import nn
+
+from dreamlayer_core.config import SamplingConfig
+from dreamlayer_core.errors import InputError, WeightsError
+from dreamlayer_core.pipeline import DreamLayer
+from dreamlayer_core.prompts import LayerPrompts
+from dreamlayer_core.training.data import SceneCache, render_scenes
+from dreamlayer_core.training.loop import LoopConfig, load_ema, train
+from dreamlayer_core.training.options import TrainOptions
+from dreamlayer_core.training.stages import run_adapter, run_base, run_decoder, run_vae
+
+
+class _Line(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(3, 1)
+
+    def forward(self, batch):
+        return {"loss": (self.linear(batch) - batch.sum(1, keepdim=True)).square().mean()}
+
+
+class _LineStage:
+    def __init__(self):
+        torch.manual_seed(0)
+        self.module = _Line()
+        self.sampled, self.exported = [], None
+
+    def batch(self, generator, size):
+        return torch.randn(size, 3, generator=generator)
+
+    def sample(self, path):
+        self.sampled.append(path.name)
+
+    def export(self, folder):
+        self.exported = self.module.linear.weight.detach().clone()
+
+
+def _settings(out, **changes):
+    values = {"out": out, "steps": 60, "learning_rate": 0.05, "batch": 8, "warmup": 5, "precision": "no",
+              "save_every": 10, "sample_every": 30, "log_every": 10, "ema": 0.9}
+    return LoopConfig(**(values | changes))
+
+
+def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path):
+    whole, first, second = _LineStage(), _LineStage(), _LineStage()
+    train(whole, _settings(tmp_path / "whole"))
+    # The learning rate follows config.steps, so the first half is cut off by time, not by steps.
+    train(first, _settings(tmp_path / "cut", minutes=0.0))
+    assert first.exported is not None
+    cut = _CutAfter(25)
+    with pytest.raises(KeyboardInterrupt):
+        train(cut, _settings(tmp_path / "cut", resume=True))
+    train(second, _settings(tmp_path / "cut", resume=True))
+    assert torch.equal(whole.exported, second.exported)
+    assert whole.sampled == ["sample-0000030.png", "sample-0000060.png", "sample-0000060.png"]
+
+
+class _CutAfter(_LineStage):
+    def __init__(self, steps):
+        super().__init__()
+        self.left = steps
+
+    def batch(self, generator, size):
+        self.left -= 1
+        if self.left < 0:
+            raise KeyboardInterrupt
+        return super().batch(generator, size)
+
+
+def test_it_learns_and_logs(tmp_path):
+    stage = _LineStage()
+    train(stage, _settings(tmp_path))
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert len(losses) == 6 and losses[-1] < 0.1 * losses[0]
+    module = _Line()
+    assert load_ema(module, tmp_path / "checkpoint.safetensors") == 60
+    assert torch.equal(module.linear.weight, stage.exported)
+
+
+def test_an_earlier_run_is_never_overwritten(tmp_path):
+    train(_LineStage(), _settings(tmp_path))
+    with pytest.raises(InputError, match="--resume"):
+        train(_LineStage(), _settings(tmp_path))
+
+
+def test_a_checkpoint_of_another_stage_is_refused(tmp_path):
+    train(_LineStage(), _settings(tmp_path))
+    other = _LineStage()
+    other.module.more = nn.Linear(2, 2)
+    with pytest.raises(WeightsError, match="more.weight"):
+        train(other, _settings(tmp_path, resume=True))
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("scenes")
+    render_scenes(folder, 12, chunk=6)
+    return folder
+
+
+def test_rendered_scenes_read_back(scenes):
+    cache = SceneCache(scenes)
+    assert len(cache) == 12 and cache.pictures.shape == cache.backgrounds.shape == (12, 128, 128, 3)
+    assert len(cache.objects) == cache.first[-1] == sum(len(r["objects"]) for r in cache.records)
+    words = [cache.captions(0, np.random.default_rng(seed)) for seed in range(8)]
+    assert len({w.whole for w in words}) > 1
+    for word in words:
+        assert word.background in word.whole and len(word.foregrounds) == len(cache.records[0]["objects"])
+    counts = [len(cache.by_foregrounds(count)) for count in range(5)]
+    assert sum(counts) == 12 and counts[0] == 0
+    with pytest.raises(InputError, match="give another folder"):
+        render_scenes(scenes, 12, chunk=6, side=64)
+
+
+def test_the_recipe_makes_a_model(scenes, tmp_path):
+    """Two steps of every stage: not a good model, but a whole one."""
+
+    def options(name: str, model: Path | None) -> TrainOptions:
+        return TrainOptions(data=scenes, out=tmp_path / name, model=model, steps=2, batch=4, learning_rate=None,
+                            minutes=None, resume=False, seed=0, precision="bf16")
+
+    run_vae(options("vae", None))
+    run_base(options("base", tmp_path / "vae/export"))
+    run_decoder(options("decoder", tmp_path / "base/export"))
+    run_adapter(options("two", tmp_path / "decoder/export"), foregrounds=(1,))
+    run_adapter(options("more", tmp_path / "two/export"), foregrounds=(2, 3))
+    model = DreamLayer.from_files(tmp_path / "more/export")
+    assert model.adapter is not None and model.adapter.settings.num_context_layers == 2
+    two = DreamLayer.from_files(tmp_path / "two/export")
+    assert not torch.equal(model.adapter.layer_assign, two.adapter.layer_assign)
+    result = model.generate(LayerPrompts("snow", ("a red ball",)), sampling=SamplingConfig(steps=2), views=1)
+    assert result.stacks[0].width == 128
+    for name in ("vae", "base", "decoder", "two", "more"):
+        assert list((tmp_path / name).glob("sample-*.png"))
+        with safe_open(tmp_path / name / "checkpoint.safetensors", "pt") as file:
+            assert file.metadata() == {"step": "2"}
