@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -60,7 +61,7 @@ class LayerAdapter(nn.Module):
         shared = self.shared[name] if name in self.shared else base.weight
         if rows < 3 or name not in self.foreground:
             return functional.linear(tokens, shared, base.bias)
-        stacked = tokens.unflatten(0, (-1, rows))
+        stacked = rearrange(tokens, "(stack row) n c -> stack row n c", row=rows)
         others = functional.linear(stacked[:, [0, -1]], shared, base.bias)
         foregrounds = functional.linear(stacked[:, 1:-1], self.foreground[name], base.bias)
         return torch.cat([others[:, :1], foregrounds, others[:, 1:]], 1).flatten(0, 1)

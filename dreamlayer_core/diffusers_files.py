@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from safetensors import SafetensorError
 from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from .errors import WeightsError
+from .model_files import read_config
 from .safetensors_files import about
 from .tensor_checks import check_values, some_names
 
@@ -53,6 +55,7 @@ def load_base(folder: Path, dtype: torch.dtype, device: str | torch.device) -> B
 
 
 def _load(kind: type[Any], folder: Path, **dtype: torch.dtype) -> Any:
+    read_config(folder / "config.json")  # diffusers takes what is no object for the name of a model to fetch
     with _damage(folder):
         model, info = kind.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, output_loading_info=True, **dtype)
@@ -70,7 +73,7 @@ def _load_tokenizer(folder: Path, vocabulary: int) -> CLIPTokenizer:
     if "tokenizer.json" not in present and not {"vocab.json", "merges.txt"} <= present:
         raise WeightsError(f"{folder}: no tokenizer.json, nor vocab.json with merges.txt; fetch or export it again")
     with _damage(folder):
-        tokenizer: Any = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = cast(Any, CLIPTokenizer).from_pretrained(folder, local_files_only=True)
     if len(tokenizer) > vocabulary:
         raise WeightsError(
             f"{folder}: {len(tokenizer)} tokens, but the text encoder knows {vocabulary}; take both from one model")
@@ -90,7 +93,7 @@ def _check_channels(folder: Path, models: BaseModels) -> None:
 
 
 @contextmanager
-def _damage(folder: Path) -> Iterator[None]:
+def _damage(folder: Path) -> Generator[None]:
     try:
         yield
     except _LOADING as error:
@@ -99,7 +102,7 @@ def _damage(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet() -> Generator[None]:
     """Without transformers' progress bar, which would run into ours."""
     shown = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()

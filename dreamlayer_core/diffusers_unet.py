@@ -6,13 +6,13 @@ Sites are found from the UNet's own structure, so any Stable-Diffusion-shaped mo
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
@@ -25,9 +25,13 @@ from .errors import InputError, WeightsError
 from .prompts import LayeredEmbedding
 from .weights import check_fit
 
-__all__ = ["AttentionSites", "Half", "LayerRun", "check_adapter", "find_sites", "kv_projections", "layer_attention"]
+__all__ = ["AttentionSites", "Half", "JointMask", "LayerRun", "check_adapter", "find_sites", "kv_projections",
+           "layer_attention"]
 
 Half = Literal["conditional", "unconditional"]
+JointMask = Callable[[int, int], Tensor]
+"""(rows, tokens of a row) -> mask of joint attention at that resolution; ``inversion_mask`` is one."""
+
 _DEFAULT_THRESHOLD = 850  # T_G of the paper
 _DEFAULT_DOWNSCALE = 4  # App. D.1: 16x16 at 512 px
 
@@ -72,7 +76,8 @@ def _context_stage(unet: UNet2DConditionModel, downscale: int) -> int:
 
 
 def _attention_names(unet: UNet2DConditionModel) -> list[str]:
-    return [name for name, module in unet.named_modules()
+    modules: Iterable[tuple[str, nn.Module]] = cast(Any, unet).named_modules()
+    return [name for name, module in modules
             if name.endswith(("attn1", "attn2")) and hasattr(module, "to_k")]
 
 
@@ -120,7 +125,7 @@ class LayerRun:
     rows: int
     spans: Sequence[Sequence[tuple[int, int]]] = ()  # per stack, per foreground, in the global row
     own_spans: Sequence[Sequence[tuple[int, int]]] | None = None  # set in training: also read M_F (Eq. 7)
-    mask: Tensor | None = None  # of the joint attention (Eq. 14-16)
+    mask: JointMask | None = None  # of the joint attention (Eq. 14-16)
     timestep: int = 1000
     gate: Tensor | None = None  # (stacks,) share of Eq. 9 in each stack: training mixes timesteps in one batch
     size: tuple[int, int] = (0, 0)
@@ -148,9 +153,10 @@ class LayerRun:
             self.context_map = self.foreground_map = None
 
     def _conditional(self, tokens: Tensor) -> Tensor:
-        """((half stack rows), ...) -> (stack, rows, ...) of the conditional half."""
-        stacked = tokens.unflatten(0, (len(self.halves), -1, self.rows))
-        return stacked[self.halves.index("conditional")]
+        """((half stack row), n, c) -> (stack, row, n, c) of the conditional half."""
+        halves = rearrange(
+            tokens, "(half stack row) n c -> half stack row n c", half=len(self.halves), row=self.rows)
+        return halves[self.halves.index("conditional")]
 
     def grid(self, tokens: int) -> tuple[int, int]:
         """(height, width) of the UNet stage that has this many tokens; its stages halve sizes, rounding up."""
@@ -168,7 +174,7 @@ class LayerRun:
         query, key = (rearrange(self._conditional(x), "s r n (h d) -> s r h n d", h=heads) for x in (query, key))
         first = 1 if self.own_spans is not None else self.rows - 1  # the global row alone, or the foregrounds too
         maps = cross_attention_map(query[:, first:].flatten(0, 1), key[:, first:].flatten(0, 1))
-        self._attention.append(maps.unflatten(0, (len(query), -1)))
+        self._attention.append(rearrange(maps, "(stack row) n s -> stack row n s", stack=len(query)))
         self._features.append(self._conditional(hidden)[:, -1])
         if len(self._attention) == len(self.sites.context):
             self._finish_map()
@@ -179,17 +185,17 @@ class LayerRun:
         maps = self._smooth(spatial_maps(attention[:, -1], self.spans), grid)
         if self.adapter is not None:
             maps = self.adapter.context_layers(maps, features)
-        self.context_map = maps.unflatten(-1, grid)
+        self.context_map = _planes(maps, grid)
         if self.own_spans is not None:
             own = spatial_maps(attention[:, :-1].flatten(0, 1), [[span] for stack in self.own_spans for span in stack])
-            self.foreground_map = own.unflatten(0, (len(attention), -1))[:, :, 0].unflatten(-1, grid)
+            self.foreground_map = _planes(rearrange(own, "(stack fg) 1 n -> stack fg n", stack=len(attention)), grid)
         self._attention.clear()
         self._features.clear()
 
     def _smooth(self, maps: Tensor, grid: tuple[int, int]) -> Tensor:
         if not self.config.smoothing:
             return maps
-        return min_max(smooth_map(maps.unflatten(-1, grid), self.config.smoothing).flatten(-2))
+        return min_max(smooth_map(_planes(maps, grid), self.config.smoothing).flatten(-2))
 
     def fused(self, tokens: Tensor) -> Tensor:
         """z̃ (Eq. 9) of ((half stack rows), n, c) while t >= T_G, else z itself."""
@@ -197,7 +203,12 @@ class LayerRun:
             return tokens
         maps = self.context_map if self.gate is None else self.context_map * self.gate[:, None, None, None]
         maps = resize_map(maps, self.grid(tokens.shape[1])).flatten(-2).repeat(len(self.halves), 1, 1)
-        return fuse_global(tokens.unflatten(0, (-1, self.rows)), maps).flatten(0, 1)
+        stacked = rearrange(tokens, "(stack row) n c -> stack row n c", row=self.rows)
+        return fuse_global(stacked, maps).flatten(0, 1)
+
+
+def _planes(maps: Tensor, grid: tuple[int, int]) -> Tensor:
+    return rearrange(maps, "stack fg (h w) -> stack fg h w", h=grid[0])
 
 
 class _LayerProcessor:
@@ -229,7 +240,8 @@ class _LayerProcessor:
         if self.reads_map:
             run.read_map(hidden_states, query, key, heads)
         if self.shares and run.config.lssa:
-            attended = joint_attention(query, key, value, run.rows, mask=run.mask, heads=heads)
+            mask = None if run.mask is None else run.mask(run.rows, query.shape[1]).to(query.device)
+            attended = joint_attention(query, key, value, run.rows, mask=mask, heads=heads)
         else:
             query, key, value = (rearrange(x, "b n (h d) -> b h n d", h=heads) for x in (query, key, value))
             attended = functional.scaled_dot_product_attention(query, key, value)
@@ -266,14 +278,14 @@ def _height(embeddings: Sequence[LayeredEmbedding] | None) -> int:
 def layer_attention(
     unet: UNet2DConditionModel, embeddings: Sequence[LayeredEmbedding] | None,
     config: LayerAttentionConfig | None = None, adapter: LayerAdapter | None = None, *,
-    mask: Tensor | None = None, training: bool = False,
-) -> Iterator[LayerRun]:
+    mask: JointMask | None = None, training: bool = False,
+) -> Generator[LayerRun]:
     """Bind the method to ``unet`` for one run, and undo it on leaving, also after an error.
 
     ``embeddings`` has one entry a stack, all with the same number of layers; None binds the adapter for single rows
     (harmonisation). With everything off and no adapter nothing is touched: the UNet stays bit-identical to the stock
-    one. ``training`` also reads M_F (Eq. 7). Raises InputError for stacks of different heights and for a CACA stage
-    that the UNet lacks, WeightsError for an adapter that does not fit.
+    one. ``mask`` is asked at every shared layer; ``training`` also reads M_F (Eq. 7). Raises InputError for stacks of
+    different heights and for a CACA stage that the UNet lacks, WeightsError for an adapter that does not fit.
     """
     config = config or LayerAttentionConfig()
     sites = find_sites(unet, _downscale(config, adapter) if config.caca else None)

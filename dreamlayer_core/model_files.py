@@ -9,7 +9,7 @@ from typing import Any, cast
 from .errors import WeightsError
 from .schedule import NoiseSchedule
 
-__all__ = ["ADAPTER", "EMBEDDED", "LAYER_DECODER", "read_schedule", "require_model_folder"]
+__all__ = ["ADAPTER", "EMBEDDED", "LAYER_DECODER", "read_config", "read_schedule", "require_model_folder"]
 
 EMBEDDED = Path(__file__).parent / "embedded"
 ADAPTER = "adapter.safetensors"
@@ -34,7 +34,7 @@ def require_model_folder(folder: Path) -> Path:
 def read_schedule(folder: Path) -> NoiseSchedule:
     """The noise schedule of a model folder. WeightsError where it is not of Stable Diffusion's kind."""
     path = folder / "scheduler" / "scheduler_config.json"
-    config = _read_object(path)
+    config = read_config(path)
     kind, prediction = config.get("beta_schedule"), config.get("prediction_type", "epsilon")
     if kind != "scaled_linear" or prediction not in ("epsilon", "v_prediction"):
         raise WeightsError(
@@ -48,11 +48,12 @@ def read_schedule(folder: Path) -> NoiseSchedule:
     return NoiseSchedule(beta_start=start, beta_end=end, train_steps=int(steps), prediction_type=prediction)
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
+    """The JSON object in a file. Raises WeightsError."""
     try:
         config: object = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise WeightsError(f"{path}: cannot read the schedule ({error}); fetch or export the model again") from error
+        raise WeightsError(f"{path}: cannot be read ({error}); fetch or export the model again") from error
     if not isinstance(config, dict):
         raise WeightsError(f"{path}: not a JSON object; fetch or export the model again")
     return cast("dict[str, Any]", config)

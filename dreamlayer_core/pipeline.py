@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from einops import rearrange
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -39,9 +40,10 @@ class LayeredResult:
     """One batch of pictures. Tensors have a leading stack axis.
 
     ``stacks``: the layers, bottom to top. ``latents`` (s, rows, 4, h, w) as sampled; ``global_picture`` (s, 3, H, W),
-    the global row decoded; ``harmonized`` (s, 3, H, W) or None; ``context_maps`` (s, fg, h, w) as read at the last step, or None
-    without CACA. Pictures have the size asked for; latents and maps cover whole cells of the UNet's deepest stage, which
-    may reach beyond the right and lower edges. Every layer's ``seed`` draws that layer again, given in ``layer_seeds``.
+    the global row decoded; ``harmonized`` (s, 3, H, W) or None; ``context_maps`` (s, fg, h, w) as read at the last
+    step, or None without CACA. Pictures have the size asked for; latents and maps cover whole cells of the UNet's deepest
+    stage, which may reach beyond the right and lower edges. Every layer's ``seed``, given in ``layer_seeds``, draws its
+    noise again.
     """
 
     stacks: tuple[LayerStack, ...]
@@ -98,8 +100,10 @@ class DreamLayer:
             model = cls(
                 unet=base.unet, vae=base.vae, text_encoder=base.text_encoder, tokenizer=base.tokenizer,
                 schedule=schedule, decoder=decoder.to(device, dtype).eval().requires_grad_(False))
+        if loaded is None:
+            return model
         with about(chosen):
-            return model if loaded is None else replace(model, adapter=LayerAdapter.from_weights(loaded).to(device, dtype))
+            return replace(model, adapter=LayerAdapter.from_weights(loaded).to(device, dtype))
 
     @property
     def device(self) -> torch.device:
@@ -181,6 +185,8 @@ class DreamLayer:
         """Embeddings of the pictures of one batch, which must have equally many layers (InputError)."""
         assign = None if self.adapter is None else self.adapter.layer_assign
         counts = {len(p.foregrounds) for p in stacks}
+        if not counts:
+            raise InputError("got no prompts; give one LayerPrompts per picture")
         if len(counts) != 1:
             raise InputError(f"got pictures of {sorted(counts)} foregrounds in one batch; give pictures of one count")
         return encode_stacks(stacks, self._tokens, self.encode_text, assign)
@@ -196,7 +202,7 @@ class DreamLayer:
         pictures = torch.stack([self.decode_pictures(stack) for stack in latents])
         flat = zip(pictures[:, 1:-1].flatten(0, 1), latents[:, 1:-1].flatten(0, 1) / self._scaling, strict=True)
         rgba = torch.cat([self.decoder.decode(p[None], z[None], views=views).float() for p, z in flat])
-        rgba = rgba.unflatten(0, (len(latents), -1))
+        rgba = rearrange(rgba, "(stack fg) c h w -> stack fg c h w", stack=len(latents))
         return pictures, rgba[:, :, :3], rgba[:, :, 3:]
 
     @property
@@ -206,8 +212,8 @@ class DreamLayer:
     def decode_pictures(self, latents: Tensor) -> Tensor:
         """Latents (n, 4, h, w) -> pictures (n, 3, H, W) in [0,1], fp32."""
         # One at a time: decoding sets the peak of memory.
-        scaled = latents.to(self.vae.dtype) / self._scaling
-        decoded = torch.cat([cast(Tensor, cast(Any, self.vae.decode(one)).sample) for one in scaled.split(1)])
+        vae, scaled = cast(Any, self.vae), latents.to(self.vae.dtype) / self._scaling
+        decoded = torch.cat([cast(Tensor, vae.decode(latent[None]).sample) for latent in scaled])
         return (decoded.float() / 2 + 0.5).clamp(0, 1)
 
     def harmonize(
@@ -249,7 +255,7 @@ class _Guided:
             output = negative + self.guidance * (positive - negative)
         if self.run.context_map is not None:
             self.context_map = self.run.context_map
-        return output.to(latents.dtype).unflatten(0, latents.shape[:2])
+        return output.to(latents.dtype).reshape(latents.shape)
 
     def _halves(self, flat: Tensor, timestep: int) -> tuple[Tensor, Tensor]:
         if not self.joint:

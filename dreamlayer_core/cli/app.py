@@ -24,8 +24,6 @@ __all__ = ["app", "main"]
 app = typer.Typer(
     cls=FrontDoor, name="dreamlayer", pretty_exceptions_enable=False, help="Pictures in layers, from one prompt a layer."
 )
-app.add_typer(evaluate_app, name="evaluate")
-app.command()(train)
 
 Model = Annotated[str, typer.Option(help="'embedded', or a model folder in diffusers' layout.")]
 Adapter = Annotated[
@@ -162,7 +160,7 @@ def _generate(request: GenerateRequest, as_json: bool) -> None:
     from .generation import generate_stack
 
     report = generate_stack(request)
-    folder = request.out
+    folder = request.out.resolve()
     _report(report, as_json, f"{folder}: {1 + len(request.foregrounds)} layers; look at {folder / 'overview.png'} first")
 
 
@@ -207,6 +205,10 @@ def scenes(
         out, count, seed=seed, foregrounds=foregrounds, size=parse_size(size), split=split, overwrite=overwrite
     )
     _report(report, as_json, f"{out}: {count} scenes; look at {report['sheet']} first")
+
+
+app.command()(train)
+app.add_typer(evaluate_app, name="evaluate")
 
 
 def _report(report: dict[str, object], as_json: bool, line: str) -> None:

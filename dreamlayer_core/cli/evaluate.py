@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from .front_door import say
+
 __all__ = ["evaluate_app"]
 
 # ruff: noqa: PLC0415 - imports inside the commands, see the package's docstring
@@ -30,3 +32,4 @@ def scenes(
     from ..evaluation.scenes import EvaluationOptions, evaluate_scenes
 
     evaluate_scenes(EvaluationOptions(samples=samples, json=json, model=model, out=out))
+    say(f"{out}: figures and picture grids")

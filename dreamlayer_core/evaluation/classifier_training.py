@@ -43,7 +43,7 @@ class _ClassifierLoss(nn.Module):
 
 def _over(picture: FloatArray, rgba: FloatArray) -> FloatArray:
     alpha = rgba[..., 3:]
-    return picture * (1 - alpha) + rgba[..., :3] * alpha
+    return (picture * (1 - alpha) + rgba[..., :3] * alpha).astype(np.float32)
 
 
 def _degrade(pictures: Tensor, rng: np.random.Generator) -> Tensor:
@@ -62,10 +62,10 @@ def _degrade(pictures: Tensor, rng: np.random.Generator) -> Tensor:
 class ClassifierStage:
     """Whole scenes; foregrounds over another scene's background without shadows; backgrounds; single layers on gray."""
 
-    def __init__(self, cache: SceneCache, model: SceneClassifier | None = None) -> None:
-        self.cache = cache
-        self.model = model or SceneClassifier()
-        self.module = _ClassifierLoss(self.model)
+    def __init__(self, cache: SceneCache, *, validation_scenes: int = 100) -> None:
+        self.cache, self.validation_scenes = cache, validation_scenes
+        self.model = SceneClassifier()
+        self.module: nn.Module = _ClassifierLoss(self.model)
 
     def _example(self, rng: np.random.Generator) -> tuple[FloatArray, FloatArray, list[tuple[str, str]]]:
         """Picture (h, w, 3), alphas (f, h, w) bottom to top, and kind and colour of each."""
@@ -77,7 +77,7 @@ class ClassifierStage:
             first, last, names = first + chosen, first + chosen + 1, [names[chosen]]
         if form >= 0.95:
             last, names = first, []
-        objects = self.cache.objects[first:last] / np.float32(255)
+        objects = (self.cache.objects[first:last] / np.float32(255)).astype(np.float32)
         if form < 0.45:
             picture = self.cache.pictures[index] / np.float32(255)
         else:
@@ -107,7 +107,7 @@ class ClassifierStage:
 
     def export(self, folder: Path) -> None:
         """Write the weights with their accuracy on held-out scenes."""
-        figures = validate_classifier(self.model)
+        figures = validate_classifier(self.model, self.validation_scenes)
         save_classifier(self.model, folder / "classifier.safetensors", validation=figures)
 
 
@@ -126,10 +126,12 @@ def cell_shares(alphas: Tensor, names: list[tuple[str, str]]) -> Tensor:
 
 def train_classifier(
     data: Path, out: Path, *, steps: int = 3000, minutes: float | None = None, batch: int = 16, resume: bool = False,
-    seed: int = 0,
+    seed: int = 0, validation_scenes: int = 100,
 ) -> Path:
     """Train on the rendered scenes in ``data``; returns the file written, ``out/export/classifier.safetensors``."""
-    stage = ClassifierStage(SceneCache(data))
+    with torch.random.fork_rng(devices=[]):
+        torch.random.manual_seed(seed)  # of the first weights
+        stage = ClassifierStage(SceneCache(data), validation_scenes=validation_scenes)
     train(stage, LoopConfig(
         out=out, steps=steps, learning_rate=3e-3, batch=batch, ema=0.998, warmup=100, seed=seed, minutes=minutes,
         save_every=250, sample_every=1000, resume=resume))

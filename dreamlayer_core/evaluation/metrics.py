@@ -5,18 +5,19 @@ Shapes: pictures (3, h, w), alphas (f, h, w), colours (f, 3, h, w), straight, al
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from ..composite import gray_fill
-from .classifier import SceneClassifier
+from .classifier import DenseScores
 from .pictures import LayeredPicture, visible_parts
 from .recognition import Wanted, contains_object, object_masks, recognise
 from .shadows import has_shadow
 
 __all__ = [
+    "Look",
     "alpha_iou",
     "background_purity",
     "composite_psnr",
@@ -28,11 +29,13 @@ __all__ = [
     "soft_iou",
 ]
 
+Look = Callable[[Tensor], DenseScores]
+"""The classifier: pictures (n, 3, h, w) in [0,1] -> what it sees at every pixel."""
 _HIGHEST_PSNR = 60.0  # dB; identical pictures would be infinite
 
 
 def layer_matches(
-    classifier: SceneClassifier, colors: Tensor, alphas: Tensor, wanted: Sequence[Wanted]
+    classifier: Look, colors: Tensor, alphas: Tensor, wanted: Sequence[Wanted]
 ) -> tuple[list[float], list[float]]:
     """Is every foreground layer, on gray, of the kind asked for, and of the colour? Two lists of 0 and 1."""
     seen = recognise(classifier(gray_fill(colors, alphas[:, None])), alphas)
@@ -42,7 +45,7 @@ def layer_matches(
 
 
 def placed_matches(
-    classifier: SceneClassifier, picture: Tensor, alphas: Tensor, wanted: Sequence[Wanted]
+    classifier: Look, picture: Tensor, alphas: Tensor, wanted: Sequence[Wanted]
 ) -> list[float]:
     """Does the picture show every object, right in kind and colour, where the visible part of its layer is?"""
     regions = visible_parts(alphas)
@@ -50,7 +53,7 @@ def placed_matches(
     return [float(seen == want.indices) for seen, want in zip(recognise(scores, regions), wanted, strict=True)]
 
 
-def objects_found(classifier: SceneClassifier, picture: Tensor, wanted: Sequence[Wanted]) -> list[float]:
+def objects_found(classifier: Look, picture: Tensor, wanted: Sequence[Wanted]) -> list[float]:
     """Is every object, right in kind and colour, anywhere in the picture? Needs no layers."""
     return contains_object(object_masks(classifier(picture[None]), wanted)).float().tolist()
 
@@ -61,7 +64,7 @@ def soft_iou(first: Tensor, second: Tensor) -> Tensor:
     return torch.minimum(first, second).sum((-2, -1)) / union.clamp(min=1e-6)
 
 
-def alpha_iou(classifier: SceneClassifier, whole: Tensor, alphas: Tensor, wanted: Sequence[Wanted]) -> list[float]:
+def alpha_iou(classifier: Look, whole: Tensor, alphas: Tensor, wanted: Sequence[Wanted]) -> list[float]:
     """IoU of every foreground's visible alpha with its object's mask in the row's own global picture.
 
     A generated picture has no true masks: they are the classifier's. An object that is not there has an IoU of 0.
@@ -80,7 +83,7 @@ def foreground_overlap(alphas: Tensor) -> list[float]:
             for i, j in pairs if float(torch.minimum(areas[i], areas[j])) >= 1]
 
 
-def background_purity(classifier: SceneClassifier, background: Tensor) -> list[float]:
+def background_purity(classifier: Look, background: Tensor) -> list[float]:
     """1 for a background in which no object is found, of any kind and colour."""
     return [1 - float(contains_object(classifier(background[None]).present)[0])]
 
@@ -91,7 +94,7 @@ def composite_psnr(composite: Tensor, whole: Tensor) -> list[float]:
     return [min(_HIGHEST_PSNR, float(-10 * torch.log10(torch.tensor(max(error, 1e-12)))))]
 
 
-def measure(classifier: SceneClassifier, picture: LayeredPicture, wanted: Sequence[Wanted]) -> dict[str, list[float]]:
+def measure(classifier: Look, picture: LayeredPicture, wanted: Sequence[Wanted]) -> dict[str, list[float]]:
     """All metrics of one picture; those of layers are left out where there are none."""
     found = {"found": objects_found(classifier, picture.whole, wanted)}
     plain = picture.composite

@@ -37,7 +37,7 @@ class LayeredPicture:
         if self.background is None or self.colors is None or self.alphas is None:
             return None
         colors = torch.cat([self.background[None], self.colors])
-        alphas = torch.cat([torch.ones_like(self.alphas[:1]), self.alphas])
+        alphas = torch.cat([torch.ones_like(self.background[:1]), self.alphas])
         return composite(colors, alphas[:, None])
 
 

@@ -15,6 +15,7 @@ __all__ = ["SHADOW_THRESHOLD", "darkening", "foot_regions", "has_shadow", "shado
 
 SHADOW_THRESHOLD = 0.10  # share of light missing; measured on true scenes, with and without shadows (validation.py)
 _FEWEST = 0.0006  # share of the picture that a foot region needs to be measured: 10 pixels at 128x128
+_COVERED = 0.1  # alpha from which a pixel belongs to an object; decoded alphas may be faintly above 0 anywhere
 _LUMA = (0.2126, 0.7152, 0.0722)
 
 
@@ -46,14 +47,14 @@ def foot_regions(alphas: Tensor) -> Tensor:
     if len(alphas) == 0:
         return alphas > 0.5
     margin = max(1, round(min(alphas.shape[-2:]) / 128))
-    free = _grown((alphas > 0.02).float(), margin).amax(0) < 0.5
+    free = _grown((alphas > _COVERED).float(), margin).amax(0) < 0.5
     return torch.stack([_ellipse(alpha, 1.2, 0.5) & free for alpha in alphas])
 
 
 def _rest(alphas: Tensor) -> Tensor:
     """Pixels (h, w) far from all objects."""
     margin = max(1, round(min(alphas.shape[-2:]) / 64))
-    covered = _grown((alphas > 0.02).float(), margin).amax(0) > 0.5
+    covered = _grown((alphas > _COVERED).float(), margin).amax(0) > 0.5
     for alpha in alphas:
         covered = covered | _ellipse(alpha, 2.0, 0.9)
     return ~covered

@@ -18,7 +18,7 @@ Color = tuple[int, int, int]
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 _CHECKER = ((250, 250, 250), (230, 230, 230))
-_CARD, _BORDER = (255, 255, 255), (224, 224, 220)
+_CARD, _BORDER, _RADIUS = (255, 255, 255), (224, 224, 220), 14
 # Dark violet over red to pale yellow: brighter is more, in gray and to colour-blind eyes too.
 _HEAT = ((4, 2, 18), (52, 15, 98), (132, 38, 117), (212, 66, 86), (250, 146, 74), (253, 246, 190))
 # Where the built-in font lacks a script, any of these that the system has.
@@ -208,10 +208,21 @@ def beside(pieces: Sequence[Image.Image], gap: int, *, centered: bool = False) -
 
 def card(content: Image.Image, width: int, height: int, padding: int) -> Image.Image:
     """Content on white paper with round corners and a hairline border."""
-    fine, radius = 2, 14
-    paper = Image.new("RGBA", (width * fine, height * fine))
-    edge = (0, 0, width * fine - 1, height * fine - 1)
-    ImageDraw.Draw(paper).rounded_rectangle(edge, radius * fine, fill=_CARD, outline=_BORDER, width=fine)
-    paper = paper.resize((width, height), Image.Resampling.LANCZOS)
+    paper = Image.new("RGBA", (width, height))
+    ImageDraw.Draw(paper).rectangle((0, 0, width - 1, height - 1), fill=_CARD, outline=_BORDER)
+    corners, size = _round_corners(), _RADIUS
+    for x, left in ((0, 0), (size, width - size)):
+        for y, top in ((0, 0), (size, height - size)):
+            paper.paste(corners.crop((x, y, x + size, y + size)), (left, top))
     paper.alpha_composite(content, (padding, padding))
     return paper
+
+
+@lru_cache(maxsize=1)
+def _round_corners() -> Image.Image:
+    """The smallest card, all corner; drawn large because Pillow draws curves without antialiasing."""
+    fine, size = 4, 2 * _RADIUS
+    tile = Image.new("RGBA", (size * fine, size * fine))
+    edge = (0, 0, size * fine - 1, size * fine - 1)
+    ImageDraw.Draw(tile).rounded_rectangle(edge, _RADIUS * fine, fill=_CARD, outline=_BORDER, width=fine)
+    return tile.resize((size, size), Image.Resampling.LANCZOS)

@@ -75,7 +75,7 @@ def _thumbnail(merged: Image.Image) -> bytes:
 def _with_merged(document: PSDImage, merged: Image.Image) -> bytes:
     """The file, its merged picture replaced by ours: psd-tools' own needs packages that are not always there."""
     draft = BytesIO()
-    document.save(draft)  # pyright: ignore[reportUnknownMemberType] - its path type is incomplete
+    document.save(draft)
     draft.seek(0)
     record = PSD.read(draft)
     record.image_data.set_data([channel.tobytes() for channel in merged.split()], record.header)
@@ -91,8 +91,7 @@ def _with_merged(document: PSDImage, merged: Image.Image) -> bytes:
 def read_psd(path: Path, limits: Limits) -> LayerStack:
     """Read a stack; groups are dissolved. Raises `FormatError` for what is damaged, too large or cannot be kept."""
     try:
-        document = PSDImage.open(path)  # pyright: ignore[reportUnknownMemberType] - its path type is incomplete
-        return _read_document(document, path, limits)
+        return _read_document(PSDImage.open(path), path, limits)
     except FormatError:
         raise
     except Exception as error:  # psd-tools reports damage by assertions, struct, attribute and many other errors

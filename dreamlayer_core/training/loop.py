@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from rich.console import Console
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -141,6 +142,7 @@ def train(stage: Stage, config: LoopConfig) -> None:
 
     Batch n of process r depends on (seed, n, r) alone, so a resumed run sees what an unbroken one would have seen.
     """
+    AcceleratorState._reset_state()  # pyright: ignore  # it is global, and would keep the precision of an earlier run
     accelerator = Accelerator(mixed_precision=config.precision)
     console = Console(stderr=True)
     config.out.mkdir(parents=True, exist_ok=True)
@@ -149,7 +151,7 @@ def train(stage: Stage, config: LoopConfig) -> None:
         raise InputError(f"{checkpoint} exists; add --resume to go on from it, or give another --out")
     torch.manual_seed(config.seed)  # dropout and posterior noise inside the stages
     parameters = list(_trained(stage.module).values())
-    optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=0.01, betas=(0.9, 0.99))
+    optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=0.01, betas=(0.9, 0.99), fused=True)
     state = _State(stage.module, optimizer)
     if config.resume and checkpoint.exists():
         state.load(checkpoint)

@@ -1,19 +1,21 @@
 """Tiny but complete models for the tests: the real classes, with seeded random weights, in fp32.
 
-`tiny_model` writes a model folder in the layout of the embedded one. The parts can also be had alone. `tests/conftest.py` has fixtures
-that write and load the folder once a session.
+`tiny_model` writes a model folder in the layout of the embedded one. The parts can also be had alone.
+`tests/conftest.py` has fixtures that write and load the folder once a session.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from tokenizers import pre_tokenizers
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
@@ -29,15 +31,17 @@ CHANNELS = 32  # of the text embeddings, and of every stage
 LATENT_SIDE = 16  # default size 64 px; the stages have sides of 16, 8, 4, 2
 PIXELS_PER_CELL = 4
 CACA_DOWNSCALE = 2
+CONTEXT_THRESHOLD = 700  # T_G: four steps begin at 751, so that their first one fuses
 CACA_SITE = "down_blocks.1.attentions.0.transformer_blocks.0.attn2"
 SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "prediction_type": "v_prediction"}
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Generator[None]:
     """Modules draw their first weights from torch's global generator: seed it, and put it back."""
-    with torch.random.fork_rng(devices=[]):
-        torch.random.manual_seed(seed)
+    random = cast(Any, torch.random)
+    with random.fork_rng(devices=[]):
+        random.manual_seed(seed)
         yield
 
 
@@ -74,9 +78,9 @@ def _sharpened(unet: UNet2DConditionModel) -> UNet2DConditionModel:
 def tiny_vae(seed: int = 1) -> AutoencoderKL:
     """Four pixels per cell."""
     with seeded(seed):
-        vae = AutoencoderKL(
-            block_out_channels=(32, 32, 32), layers_per_block=1, norm_num_groups=8, latent_channels=4, scaling_factor=0.5,
-            sample_size=LATENT_SIDE * PIXELS_PER_CELL, down_block_types=("DownEncoderBlock2D",) * 3,
+        vae = cast(Any, AutoencoderKL)(
+            block_out_channels=(32, 32, 32), layers_per_block=1, norm_num_groups=8, latent_channels=4,
+            scaling_factor=0.5, sample_size=LATENT_SIDE * PIXELS_PER_CELL, down_block_types=("DownEncoderBlock2D",) * 3,
             up_block_types=("UpDecoderBlock2D",) * 3)
     return vae.eval().requires_grad_(False)
 
@@ -88,18 +92,19 @@ def tiny_tokenizer(folder: Path) -> CLIPTokenizer:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.json").write_text(json.dumps({word: index for index, word in enumerate(words)}), encoding="utf-8")
     (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
-    tokenizer = cast(CLIPTokenizer, CLIPTokenizer.from_pretrained(folder, model_max_length=77))
+    tokenizer = cast(Any, CLIPTokenizer).from_pretrained(folder, model_max_length=77)
     tokenizer.save_pretrained(folder)
     return tokenizer
 
 
 def tiny_text_encoder(tokenizer: CLIPTokenizer, seed: int = 2) -> CLIPTextModel:
+    ids = cast(Any, tokenizer)
     config = CLIPTextConfig(
-        vocab_size=len(cast(Any, tokenizer)), hidden_size=CHANNELS, intermediate_size=64, num_hidden_layers=1,
+        vocab_size=len(ids), hidden_size=CHANNELS, intermediate_size=64, num_hidden_layers=1,
         num_attention_heads=2, projection_dim=CHANNELS, max_position_embeddings=77,
-        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
+        bos_token_id=ids.bos_token_id, eos_token_id=ids.eos_token_id, pad_token_id=ids.pad_token_id)
     with seeded(seed):
-        encoder = CLIPTextModel(config)
+        encoder = cast(Any, CLIPTextModel(config))
         encoder.get_input_embeddings().weight.data.normal_()  # else all tokens are nearly alike
     return encoder.eval().requires_grad_(False)
 
@@ -123,7 +128,7 @@ def tiny_adapter(
         settings = AdapterSettings(
             base_family="tiny", cross_attention_dim=CHANNELS, context_features=context_features,
             num_context_layers=num_context_layers, slots=4, context_hidden=16, context_heads=2,
-            caca_downscale=downscale, prediction_type=prediction_type)
+            caca_downscale=downscale, context_threshold=CONTEXT_THRESHOLD, prediction_type=prediction_type)
         base = kv_projections(unet)
         module = LayerAdapter(settings, _moved(base, noise), _moved(base, noise))
         nn.init.normal_(module.layer_assign, std=noise)
@@ -148,18 +153,19 @@ def tiny_embedding(foregrounds: Sequence[int], *, background: int = 0, tokens: i
     contents = [draw(number, tokens) for number in (background, *foregrounds)]
     rows = [framed(one) for one in contents] + [framed(torch.cat(contents))]
     spans = tuple(TokenSpan(1 + index * tokens, tokens) for index in range(len(contents)))
-    return LayeredEmbedding(torch.stack(rows), (TokenSpan(1, tokens),) * len(contents), spans, TokenSpan(spans[-1].stop, 0))
+    own_spans = (TokenSpan(1, tokens),) * len(contents)
+    return LayeredEmbedding(torch.stack(rows), own_spans, spans, TokenSpan(spans[-1].stop, 0))
 
 
 def tiny_model(folder: Path) -> Path:
     """Write a complete model folder, a tiny adapter with it, and return it."""
     unet, tokenizer = tiny_unet(), tiny_tokenizer(folder / "tokenizer")
-    unet.save_pretrained(folder / "unet", safe_serialization=True)
-    tiny_vae().save_pretrained(folder / "vae", safe_serialization=True)
-    tiny_text_encoder(tokenizer).save_pretrained(folder / "text_encoder")
-    DDIMScheduler(
-        beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False, steps_offset=1, **cast(Any, SCHEDULE),
-    ).save_pretrained(folder / "scheduler")
+    scheduler = DDIMScheduler(
+        beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False, steps_offset=1, **cast(Any, SCHEDULE))
+    parts: dict[str, Any] = {
+        "unet": unet, "vae": tiny_vae(), "text_encoder": tiny_text_encoder(tokenizer), "scheduler": scheduler}
+    for name, part in parts.items():
+        part.save_pretrained(folder / name)
     save_transparent_decoder(tiny_decoder(), folder / "layer_decoder.safetensors")
     save_adapter(tiny_adapter(unet), folder / "adapter.safetensors")
     return folder

@@ -1,0 +1,156 @@
+"""The results page: tables with intervals, what each part adds, the goals, and picture grids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from ..errors import OutputError
+from .configurations import HARMONIZED, TRUE_SCENE
+from .intervals import Estimate
+from .results import METRICS, Comparison, Results, Row
+from .strips import TILES, draw_grid, strip_tiles
+
+__all__ = ["write_report"]
+
+_OBJECTS = ("layer_kind", "layer_color", "layer_object", "placed", "found")
+_LAYERS = ("alpha_iou", "overlap", "purity", "psnr", "shadow")
+_DISTANCES = ("fid_picture", "fid_background", "fid_foreground")
+_SWEEP = ("layer_object", "placed", "alpha_iou", "purity", "psnr", "fid_picture")
+_HARMONY = ("placed", "shadow", "fid_picture")
+_RESULT = len(TILES) - 1
+
+_INTRODUCTION = """\
+# Evaluation on held-out scenes
+
+{samples} scenes whose (kind, colour, ground) triples were never trained on, with 1 to 4 foregrounds; DDIM of {steps} steps,
+guidance {guidance}, seed {seed}, {size} pixels. All configurations start from the same noise. Means with 95 % intervals,
+bootstrapped over scenes; arrows say which way is better. *True scene* is the truth itself: the best that can be measured.
+"""
+_READING = """\
+- **Object of the layer**: a classifier that sees the layer alone, on gray, names the kind and the colour that were asked for.
+- **Object in its place**: it names them in the final picture, where the visible part of the layer is.
+- **Object in the global picture**: it finds such an object anywhere in the picture that was sampled whole.
+- **Alpha IoU**: of the layer's visible alpha and the object's mask, by the classifier, in the row's own global picture.
+- **Overlap**: Σ min(α_i, α_j) over the smaller of the two areas, mean over pairs of foregrounds.
+- **Background purity**: share of background layers in which no object of any kind is found.
+- **Objects with a shadow**: the ground around an object's foot is darker in the final picture than in the background layer, by a
+  tenth more than the rest of the picture is. Objects whose foot stands on no visible ground are left out.
+- **FID**: Fréchet distance of the classifier's features to those of other true scenes. Comparable only within this page.
+"""
+
+
+def _value(estimate: Estimate | None, digits: int) -> str:
+    if estimate is None:
+        return "–"
+    return f"{estimate.mean:.{digits}f} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"
+
+
+def _heading(metric: str) -> str:
+    arrows = {"higher": " ↑", "lower": " ↓", None: ""}
+    return METRICS[metric].title + arrows[METRICS[metric].better]
+
+
+def _lines(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    rows = [header, ["---"] * len(header), *body]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
+
+
+def _table(rows: Sequence[Row], metrics: Sequence[str]) -> str:
+    body = [[row.title, *(_value(row.metrics.get(m), METRICS[m].digits) for m in metrics)] for row in rows if row.scenes]
+    return _lines(["", *map(_heading, metrics)], body)
+
+
+def _additions(comparisons: Sequence[Comparison]) -> str:
+    """Differences; bold where the interval leaves zero out."""
+    metrics = [m for m in METRICS if any(m in c.metrics for c in comparisons)]
+
+    def cell(comparison: Comparison, metric: str) -> str:
+        value = comparison.metrics.get(metric)
+        if value is None:
+            return "–"
+        digits = METRICS[metric].digits
+        text = f"{value.mean:+.{digits}f} [{value.low:+.{digits}f}, {value.high:+.{digits}f}]"
+        return f"**{text}**" if value.excludes_zero else text
+
+    return _lines(["", *map(_heading, metrics)], [[c.title, *(cell(c, m) for m in metrics)] for c in comparisons])
+
+
+def _goals(results: Results) -> str:
+    body = [[goal.text, "–" if goal.measured is None else f"{goal.measured:.3f}", "yes" if goal.reached else "**no**"]
+            for goal in results.goals]
+    return _lines(["goal", "measured", "reached"], body)
+
+
+def _classifier(results: Results) -> str:
+    known = [(METRICS[name].title if name in METRICS else name.replace("_", " "), f"{value:.4g}")
+             for name, value in results.classifier.items()]
+    return _lines(["on true held-out scenes", "mean"], known)
+
+
+def _prompts(results: Results) -> str:
+    return "\n".join(f"- {seed}: {' · '.join(prompts)}" for seed, prompts in results.prompts.items()) + "\n"
+
+
+def _page(results: Results, grids: Sequence[tuple[str, str]]) -> str:
+    sections = [
+        _INTRODUCTION.format_map(results.settings),
+        "## Goals\n\n" + _goals(results),
+        "## Objects\n\n" + _table(results.rows, _OBJECTS),
+        "## Layers\n\n" + _table(results.rows, _LAYERS),
+        "## Distance to true scenes\n\n" + _table(results.rows, _DISTANCES),
+        "## What each part adds\n\nDifferences on the same scenes and noise; bold where the interval leaves 0 out.\n\n"
+        + _additions(results.comparisons),
+        f"## T_G\n\nOn the first {results.settings['sweep_samples']} scenes, CACA + LSSA, no IRH; 1000 never mixes the "
+        "global row into the foregrounds (Eq. 9), 0 always.\n\n" + _table(results.context_sweep, _SWEEP),
+        "## T_H and T'_H\n\nThe same layers, harmonised in several ways (the paper's Table 4).\n\n"
+        + _table(results.harmonization_sweep, _HARMONY),
+        "## Shadows where the truth is known\n\nIRH of the layers of true scenes, against the true picture: mean absolute "
+        "difference where the true scene has a shadow.\n\n" + _table(results.shadow_truth, ("shadow_error",)),
+        "## How the figures are made\n\n" + _READING + "\nThe classifier's own figures:\n\n" + _classifier(results),
+        *(["## Pictures\n\n" + "\n".join(f"{title}\n\n![{title}]({name})\n" for name, title in grids)
+           + "\nPrompts of the scenes, background first:\n\n" + _prompts(results)] if grids else []),
+    ]
+    return "\n".join(sections)
+
+
+def _column_grid(rows: Sequence[Row], seeds: Sequence[str], pictures: Path, path: Path) -> bool:
+    """One column a configuration, one line a scene: what a user gets. Whether there was anything to draw."""
+    shown = [row for row in rows if any((pictures / row.name / f"{int(s):04d}.png").exists() for s in seeds)]
+    tiles = [[_tile(pictures / row.name / f"{int(seed):04d}.png", _RESULT) for row in shown] for seed in seeds]
+    draw_grid(tiles, [row.title for row in shown], path)
+    return bool(shown)
+
+
+def _tile(path: Path, index: int) -> Image.Image | None:
+    tiles = strip_tiles(path)
+    return tiles[index] if tiles else None
+
+
+def _layer_grid(name: str, seeds: Sequence[str], pictures: Path, path: Path) -> bool:
+    """All tiles of one configuration, one line a scene."""
+    tiles = [found for seed in seeds if (found := strip_tiles(pictures / name / f"{int(seed):04d}.png"))]
+    draw_grid(tiles, TILES, path)
+    return bool(tiles)
+
+
+def write_report(results: Results, pictures: Path, folder: Path) -> None:
+    """Write ``scenes.md`` and its picture grids (PNG) into ``folder``, from the strips in ``pictures``. Raises OutputError."""
+    seeds = list(results.prompts)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        drawn = [
+            (_column_grid(results.rows, seeds, pictures, folder / "configurations.png"), "configurations.png",
+             "Results of every configuration, a scene a line"),
+            (_layer_grid(HARMONIZED, seeds, pictures, folder / "layers.png"), "layers.png",
+             "Layers of CACA + LSSA + IRH: what was sampled, and what is put together from it"),
+            (_layer_grid(TRUE_SCENE, seeds, pictures, folder / "truth.png"), "truth.png", "The true scenes"),
+            (_column_grid(results.context_sweep, seeds, pictures, folder / "t_g.png"), "t_g.png", "T_G"),
+            (_column_grid(results.harmonization_sweep, seeds, pictures, folder / "t_h.png"), "t_h.png", "T_H and T'_H"),
+        ]
+        grids = [(name, title) for is_drawn, name, title in drawn if is_drawn]
+        (folder / "scenes.md").write_text(_page(results, grids), encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"cannot write the report to {folder}: {error}; choose a writable folder") from error

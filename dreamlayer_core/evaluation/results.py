@@ -1,0 +1,174 @@
+"""From records of single scenes to the figures of a report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ..errors import OutputError
+from .configurations import BOTH, HARMONIZED, Configuration
+from .frechet import frechet_distance, frechet_error
+from .intervals import Estimate, difference, estimate
+from .records import Record
+
+__all__ = ["METRICS", "Comparison", "Goal", "Metric", "Results", "Row", "compare", "goals", "make_row", "write_results"]
+
+FEATURES = ("picture", "background", "foreground")
+_COMPARED = ("layer_object", "placed", "found", "alpha_iou", "overlap", "purity", "psnr", "shadow")
+_PAIRS = (  # what is added, from, to
+    ("adding CACA to LSSA", "lssa", BOTH),
+    ("adding LSSA to CACA", "caca", BOTH),
+    ("adding both", "neither", BOTH),
+    ("adding IRH", BOTH, HARMONIZED),
+    ("training", "training_free", BOTH),
+)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How a metric is shown; ``better`` is the direction, None where neither is."""
+
+    title: str
+    better: Literal["higher", "lower"] | None
+    digits: int = 3
+
+
+METRICS: dict[str, Metric] = {
+    "layer_kind": Metric("kind of the layer", "higher"),
+    "layer_color": Metric("colour of the layer", "higher"),
+    "layer_object": Metric("object of the layer", "higher"),
+    "placed": Metric("object in its place", "higher"),
+    "found": Metric("object in the global picture", "higher"),
+    "alpha_iou": Metric("alpha IoU", "higher"),
+    "overlap": Metric("overlap", "lower"),
+    "purity": Metric("background purity", "higher"),
+    "psnr": Metric("PSNR of composite and global, dB", "higher", 2),
+    "shadow": Metric("objects with a shadow", "higher"),
+    "fid_picture": Metric("FID of pictures", "lower", 4),
+    "fid_background": Metric("FID of backgrounds", "lower", 4),
+    "fid_foreground": Metric("FID of foregrounds", "lower", 4),
+    "shadow_error": Metric("error in the shadow's region", "lower", 4),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One configuration: an estimate a metric; those that it has no meaning for are missing."""
+
+    name: str
+    title: str
+    scenes: int
+    metrics: Mapping[str, Estimate]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What changed from one configuration to another on the same scenes."""
+
+    title: str
+    metrics: Mapping[str, Estimate]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A goal, what was measured, and whether it was reached."""
+
+    text: str
+    measured: float | None
+    reached: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """Everything an evaluation found."""
+
+    settings: Mapping[str, str]
+    classifier: Mapping[str, float]
+    rows: Sequence[Row]
+    comparisons: Sequence[Comparison]
+    goals: Sequence[Goal]
+    context_sweep: Sequence[Row]
+    harmonization_sweep: Sequence[Row]
+    shadow_truth: Sequence[Row]
+    prompts: Mapping[str, Sequence[str]]  # of the scenes in the picture grids, by seed
+
+
+def _features(records: Mapping[int, Record], name: str) -> Tensor:
+    return torch.tensor([row for record in records.values() for row in record.features.get(name, ())])
+
+
+def _distance(features: Tensor, reference: Tensor) -> Estimate | None:
+    if min(len(features), len(reference)) < 2:
+        return None
+    mean, error = frechet_distance(features, reference), frechet_error(features, reference)
+    return Estimate(mean, mean - 1.96 * error, mean + 1.96 * error, len(features))
+
+
+def make_row(
+    configuration: Configuration, records: Mapping[int, Record], reference: Mapping[int, Record]
+) -> Row:
+    """Means, intervals and Fréchet distances (to ``reference``) of one configuration's records."""
+    found: dict[str, Estimate] = {}
+    for metric in METRICS:
+        values = estimate([record.values.get(metric, ()) for record in records.values()])
+        if values is not None:
+            found[metric] = values
+    for part in FEATURES:
+        distance = _distance(_features(records, part), _features(reference, part))
+        if distance is not None:
+            found[f"fid_{part}"] = distance
+    return Row(configuration.name, configuration.title, len(records), found)
+
+
+def compare(records: Mapping[str, Mapping[int, Record]]) -> list[Comparison]:
+    """What every part of the method adds, on scenes that both configurations have."""
+    return [
+        Comparison(title, _differences(records[before], records[after]))
+        for title, before, after in _PAIRS if before in records and after in records]
+
+
+def _differences(before: Mapping[int, Record], after: Mapping[int, Record]) -> dict[str, Estimate]:
+    shared = sorted(before.keys() & after.keys())
+    found = {metric: difference(*([side[seed].values.get(metric, ()) for seed in shared] for side in (before, after)))
+             for metric in _COMPARED}
+    return {metric: value for metric, value in found.items() if value is not None}
+
+
+def goals(rows: Sequence[Row]) -> list[Goal]:
+    """The goals for held-out prompts, against what was measured."""
+    wanted: tuple[tuple[str, str, Literal["higher", "lower"], float], ...] = (
+        (HARMONIZED, "layer_object", "higher", 0.95),
+        (HARMONIZED, "placed", "higher", 0.95),
+        (HARMONIZED, "purity", "higher", 0.95),
+        (HARMONIZED, "alpha_iou", "higher", 0.80),
+        (HARMONIZED, "shadow", "higher", 0.80),
+        (BOTH, "shadow", "lower", 0.10),
+    )
+    by_name = {row.name: row for row in rows}
+    return [_goal(by_name[name], metric, better, limit) for name, metric, better, limit in wanted if name in by_name]
+
+
+def _goal(row: Row, metric: str, better: Literal["higher", "lower"], limit: float) -> Goal:
+    estimated = row.metrics.get(metric)
+    text = f"{row.title}: {METRICS[metric].title} {'≥' if better == 'higher' else '≤'} {limit:.2f}"
+    if estimated is None:
+        return Goal(text, None, False)
+    reached = estimated.mean >= limit if better == "higher" else estimated.mean <= limit
+    return Goal(text, estimated.mean, reached)
+
+
+def write_results(results: Results, path: Path) -> None:
+    """Write every figure as JSON, whole or not at all. Raises OutputError."""
+    partial = path.with_suffix(".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(asdict(results), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error}; choose a writable folder") from error

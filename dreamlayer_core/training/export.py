@@ -1,0 +1,58 @@
+"""The finished model in half precision, as it ships in the package."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from ..errors import InputError, OutputError, WeightsError
+from ..model_files import require_model_folder
+
+__all__ = ["MOST_BYTES", "export_model"]
+
+MOST_BYTES = 40_000_000
+_FOLDERS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+_FILES = ("layer_decoder.safetensors", "adapter.safetensors", "classifier.safetensors")
+
+
+def _halve(source: Path, target: Path) -> None:
+    with safe_open(source, "pt") as file:  # pyright: ignore[reportUnknownVariableType]
+        metadata = file.metadata() or {}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+    halved = {name: t.half() if t.is_floating_point() else t for name, t in tensors.items()}
+    if broken := [name for name, t in halved.items() if t.is_floating_point() and not torch.isfinite(t).all()]:
+        raise WeightsError(f"{source}: {broken[0]} is not finite in half precision; train on, or with a lower rate")
+    save_file(halved, target, metadata)
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    (_halve if source.suffix == ".safetensors" else shutil.copyfile)(source, target)
+
+
+def export_model(source: Path, target: Path, *, overwrite: bool = False) -> int:
+    """Copy a model folder to ``target`` with all weights in fp16; returns its size in bytes.
+
+    ``target`` appears whole or not at all. Raises InputError where it exists, WeightsError for a model that does not
+    survive half precision, OutputError where it is larger than the package may hold.
+    """
+    source = require_model_folder(source)
+    if target.exists() and not overwrite:
+        raise InputError(f"{target} exists; give another folder, or say that it may be replaced")
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    found = [f for folder in _FOLDERS for f in sorted((source / folder).iterdir()) if f.is_file()]
+    found += [source / name for name in _FILES if (source / name).is_file()]
+    for file in found:
+        _copy(file, partial / file.relative_to(source))
+    size = sum(f.stat().st_size for f in partial.rglob("*") if f.is_file())
+    if size > MOST_BYTES:
+        shutil.rmtree(partial)
+        raise OutputError(f"the model takes {size} bytes in half precision; at most {MOST_BYTES} may ship")
+    shutil.rmtree(target, ignore_errors=True)
+    partial.rename(target)
+    return size
