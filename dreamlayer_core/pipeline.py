@@ -41,9 +41,9 @@ class LayeredResult:
 
     ``stacks``: the layers, bottom to top. ``latents`` (s, rows, 4, h, w) as sampled; ``global_picture`` (s, 3, H, W),
     the global row decoded; ``harmonized`` (s, 3, H, W) or None; ``context_maps`` (s, fg, h, w) as read at the last
-    step, or None without CACA. Pictures have the size asked for; latents and maps cover whole cells of the UNet's deepest
-    stage, which may reach beyond the right and lower edges. Every layer's ``seed``, given in ``layer_seeds``, draws its
-    noise again.
+    step, or None without CACA. Pictures have the size asked for; latents and maps cover whole cells of the UNet's
+    deepest stage, which may reach beyond the right and lower edges. Every layer's ``seed``, given in ``layer_seeds``,
+    draws its noise again.
     """
 
     stacks: tuple[LayerStack, ...]

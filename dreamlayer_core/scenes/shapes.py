@@ -7,14 +7,14 @@ picture pixel in local units, so that every edge is one pixel soft at any size.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 __all__ = ["Brush", "Canvas", "FloatArray", "Rgb", "cover", "polygon", "sphere_normal"]
 
-FloatArray: TypeAlias = npt.NDArray[np.float32]
+FloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
 Rgb: TypeAlias = tuple[float, float, float]
 
 

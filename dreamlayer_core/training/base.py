@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -31,7 +32,7 @@ _SHARES = {"whole": 0.30, "layers": 0.30, "object": 0.27}  # the rest are backgr
 def make_unet() -> UNet2DConditionModel:
     """The embedded UNet, untrained: four stages, cross-attention in three of them."""
     widths = (64, 128, 160, 160)
-    return UNet2DConditionModel(
+    return cast(Any, UNet2DConditionModel)(
         sample_size=32,
         block_out_channels=widths,
         layers_per_block=1,
@@ -44,12 +45,10 @@ def make_unet() -> UNet2DConditionModel:
 
 def make_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
     """The embedded text encoder, untrained: four layers of width 128."""
-    model = CLIPTextModel(CLIPTextConfig(
+    return CLIPTextModel(cast(Any, CLIPTextConfig)(
         vocab_size=len(tokenizer), hidden_size=128, intermediate_size=512, num_hidden_layers=4, num_attention_heads=4,
         projection_dim=128, max_position_embeddings=77,
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id))
-    model.set_attn_implementation("eager")  # on a CPU, the fused kernel's backward takes thrice as long
-    return model
 
 
 @dataclass
@@ -89,10 +88,15 @@ class _BaseLoss(nn.Module):
 class BaseStage:
     """``stack_text`` draws the wording: a sentence, or the layers' prompts joined as in the global embedding."""
 
-    def __init__(self, cache: LatentCache, vae: AutoencoderKL, tokenizer: CLIPTokenizer) -> None:
+    def __init__(
+        self, cache: LatentCache, vae: AutoencoderKL, tokenizer: CLIPTokenizer,
+        text_encoder: CLIPTextModel | None = None, unet: UNet2DConditionModel | None = None,
+    ) -> None:
         self.cache, self.vae, self.tokenizer = cache, vae, tokenizer
-        unet = make_unet().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        self.module = _BaseLoss(make_text_encoder(tokenizer), unet, ClipTokens(tokenizer))
+        unet = cast(Any, unet or make_unet()).requires_grad_(True).to(memory_format=torch.channels_last)
+        text_encoder = (text_encoder or make_text_encoder(tokenizer)).requires_grad_(True)
+        text_encoder.set_attn_implementation("eager")  # on a CPU, the fused kernel's backward takes thrice as long
+        self.module = _BaseLoss(text_encoder, cast(UNet2DConditionModel, unet), ClipTokens(tokenizer))
 
     def _example(self, rng: np.random.Generator) -> tuple[np.ndarray, str | LayerPrompts]:
         scenes, cache = self.cache.scenes, self.cache
@@ -136,7 +140,8 @@ class BaseStage:
         joined = LayerPrompts("polished marble with a blue wall", ("a pink gift", "a black mug", "an orange cone"))
         with torch.autocast("cpu", torch.bfloat16):
             latents = self._sample_latents([*texts, joined, "a red mug"])
-            pictures = self.vae.decode(latents / self.vae.config["scaling_factor"]).sample.float()
+            vae = cast(Any, self.vae)
+            pictures = vae.decode(latents / vae.config["scaling_factor"]).sample.float()
         picture_sheet([(pictures[:5] + 1) / 2, (pictures[5:] + 1) / 2], path, captions=[" | ".join(texts[:4]), " | ".join(texts[4:])], scale=2)
 
     def export(self, folder: Path) -> None:

@@ -33,7 +33,7 @@ class SceneCaptions:
     whole: str
 
 
-def _to_bytes(picture: npt.NDArray[np.float32]) -> _Bytes:
+def _to_bytes(picture: npt.NDArray[np.floating[Any]]) -> _Bytes:
     return (picture * 255).round().astype(np.uint8)
 
 
@@ -126,7 +126,7 @@ class SceneCache:
         record = self.records[index]
         ground = record["ground"]
         background = background_caption(ground, record["backdrop"], GROUNDS[ground].indoors, rng)
-        foregrounds = [object_caption(*item, rng) for item in record["objects"]]
+        foregrounds = [object_caption(kind, color, material, word, rng) for kind, color, material, word in record["objects"]]
         return SceneCaptions(
             background=background, foregrounds=tuple(foregrounds), whole=whole_caption(background, foregrounds, rng)
         )

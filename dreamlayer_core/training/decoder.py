@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ class _DecoderLoss(nn.Module):
         """The decoder's two inputs for scaled latents: the decoded picture in [0,1], and the VAE's own latent."""
         own = latents / self.vae.config["scaling_factor"]
         with torch.no_grad():
-            pictures = (self.vae.decode(own).sample.float() / 2 + 0.5).clamp(0, 1)
+            pictures = (cast(Any, self.vae).decode(own).sample.float() / 2 + 0.5).clamp(0, 1)
         return pictures, own
 
     def forward(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ __all__ = ["LatentCache", "encode_scenes", "gray_filled"]
 _NAMES = ("pictures", "backgrounds", "objects")
 
 
-def gray_filled(objects: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+def gray_filled(objects: npt.NDArray[np.uint8]) -> npt.NDArray[np.floating[Any]]:
     """Straight-alpha RGBA bytes (..., 4) painted on solid gray, in [-1,1]: gray 0.5 is 0 there (Eq. 2's target)."""
     rgba = objects / np.float32(255)
     return (rgba[..., :3] * 2 - 1) * rgba[..., 3:]
@@ -29,7 +29,7 @@ def gray_filled(objects: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
 def encode_scenes(cache: SceneCache, vae: AutoencoderKL, folder: Path, *, batch: int = 16) -> None:
     """Encode every picture, background and object on gray to scaled latents (n, 4, h, w) fp16; parts that exist stay."""
     folder.mkdir(parents=True, exist_ok=True)
-    scale = float(vae.config["scaling_factor"])
+    scale = float(cast(Any, vae).config["scaling_factor"])
     for name in _NAMES:
         target = folder / f"{name}.npy"
         source = getattr(cache, name)
@@ -41,7 +41,7 @@ def encode_scenes(cache: SceneCache, vae: AutoencoderKL, folder: Path, *, batch:
             pictures = gray_filled(chunk) if name == "objects" else chunk / np.float32(127.5) - 1
             tensor = torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2)
             with torch.autocast("cpu", torch.bfloat16):
-                mean = vae.encode(tensor.contiguous(memory_format=torch.channels_last)).latent_dist.mean
+                mean = cast(Any, vae).encode(tensor.contiguous(memory_format=torch.channels_last)).latent_dist.mean
             parts.append((mean.float() * scale).half().numpy())
         partial = target.with_suffix(".partial.npy")
         np.save(partial, np.concatenate(parts))

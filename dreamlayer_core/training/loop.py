@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
+from accelerate import Accelerator  # pyright: ignore[reportMissingTypeStubs]
+from accelerate.state import AcceleratorState  # pyright: ignore[reportMissingTypeStubs]
 from rich.console import Console
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -47,7 +47,8 @@ class LoopConfig:
 class Stage(Protocol):
     """What a stage gives to the loop. ``module(batch)`` returns named losses, ``"loss"`` among them."""
 
-    module: nn.Module
+    @property
+    def module(self) -> nn.Module: ...
 
     def batch(self, generator: torch.Generator, size: int) -> Any: ...
 
@@ -85,7 +86,8 @@ class _State:
         # The warm-up keeps early averages from remembering the random initial weights.
         decay = min(decay, (1 + self.step) / (10 + self.step))
         names = list(self.ema)
-        torch._foreach_lerp_([self.ema[n] for n in names], [self.parameters[n].detach() for n in names], 1 - decay)
+        averages, values = [self.ema[n] for n in names], [self.parameters[n].detach() for n in names]
+        torch._foreach_lerp_(averages, values, 1 - decay)  # pyright: ignore[reportPrivateUsage]
 
     @torch.no_grad()
     def swap_ema(self) -> None:

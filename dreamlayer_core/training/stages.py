@@ -9,9 +9,11 @@ import shutil
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from diffusers import AutoencoderKL
 
 from ..adapter import LayerAdapter
+from ..diffusers_files import load_base
 from ..errors import InputError
 from ..pipeline import DreamLayer
 from ..weights import load_adapter
@@ -69,11 +71,15 @@ def run_vae(options: TrainOptions) -> None:
 
 
 def run_base(options: TrainOptions) -> None:
-    """Stage 2: tokenizer, text encoder and UNet."""
+    """Stage 2: tokenizer, text encoder and UNet; goes on from those of the model folder where it has them."""
     model, cache = _model(options), SceneCache(options.data)
     vae = _load_vae(model)
-    tokenizer = make_tokenizer(cache, options.out / "tokenizer")
-    stage = BaseStage(_latents(cache, vae, options), vae, tokenizer)
+    if (model / "unet").is_dir():
+        parts = load_base(model, torch.float32, "cpu")
+        stage = BaseStage(_latents(cache, vae, options), vae, parts.tokenizer, parts.text_encoder, parts.unet)
+    else:
+        tokenizer = make_tokenizer(cache, options.out / "tokenizer")
+        stage = BaseStage(_latents(cache, vae, options), vae, tokenizer)
     _finish(stage, _config(options, steps=20_000, batch=32, learning_rate=6e-4), model)
 
 

@@ -20,7 +20,7 @@ __all__ = ["VaeStage", "make_vae"]
 def make_vae() -> AutoencoderKL:
     """The embedded VAE, untrained: scale factor 4, four latent channels."""
     widths = (32, 64, 96)
-    vae = AutoencoderKL(
+    vae: AutoencoderKL = cast(Any, AutoencoderKL)(
         block_out_channels=widths,
         down_block_types=("DownEncoderBlock2D",) * len(widths),
         up_block_types=("UpDecoderBlock2D",) * len(widths),
@@ -50,9 +50,10 @@ class _VaeLoss(nn.Module):
         self.vae = vae
 
     def forward(self, pictures: Tensor) -> dict[str, Tensor]:
-        posterior = self.vae.encode(pictures).latent_dist
+        vae = cast(Any, self.vae)
+        posterior = vae.encode(pictures).latent_dist
         latents = posterior.mean + posterior.std * torch.randn_like(posterior.mean)
-        decoded = self.vae.decode(latents).sample.float()
+        decoded = vae.decode(latents).sample.float()
         error = decoded - pictures
         l2 = error.square().mean()
         edges = sum((a - b).abs().mean() for a, b in zip(_gradients(decoded), _gradients(pictures), strict=True))

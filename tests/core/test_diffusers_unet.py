@@ -391,6 +391,20 @@ def test_maps_are_fused_only_while_t_is_at_least_the_threshold(
         assert (at - _bound(unet, latents, threshold, embeddings, lssa, chosen)).abs().max() > 0.01
 
 
+def test_a_gate_fuses_the_stacks_that_it_names(unet: UNet2DConditionModel, adapter: LayerAdapter) -> None:
+    """Training mixes timesteps in one batch: the gate stands in for the threshold, stack by stack."""
+    stacks, latents = [tiny_embedding([1, 2]), tiny_embedding([3, 4])], _latents(8)
+    with torch.no_grad(), layer_attention(unet, stacks, ON, adapter) as run:
+        run.gate = torch.tensor([1.0, 0.0])
+        gated = _call(unet, run, latents, LATE, _text(stacks))
+    always, never = replace(ON, context_threshold=0), replace(ON, caca=False)
+    fused = _bound(unet, latents[:4], LATE, stacks[:1], always, adapter)
+    torch.testing.assert_close(gated[:4], fused, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        gated[4:], _bound(unet, latents[4:], LATE, stacks[1:], never, adapter), rtol=1e-4, atol=1e-4)
+    assert (fused - _bound(unet, latents[:4], LATE, stacks[:1], never, adapter)).abs().max() > 0.01
+
+
 @pytest.mark.parametrize("smoothing", [0.0, 1.0])
 def test_maps_lie_between_zero_and_one_and_reach_both(unet: UNet2DConditionModel, smoothing: float) -> None:
     embeddings = [tiny_embedding([1, 2]), tiny_embedding([3, 4])]
