@@ -25,14 +25,14 @@ from .errors import InputError, WeightsError
 from .prompts import LayeredEmbedding
 from .weights import check_fit
 
-__all__ = ["AttentionSites", "Half", "JointMask", "LayerRun", "check_adapter", "find_sites", "kv_projections",
-           "layer_attention"]
+__all__ = ["DEFAULT_THRESHOLD", "AttentionSites", "Half", "JointMask", "LayerRun", "check_adapter", "find_sites",
+           "kv_projections", "layer_attention"]
 
 Half = Literal["conditional", "unconditional"]
 JointMask = Callable[[int, int], Tensor]
 """(rows, tokens of a row) -> mask of joint attention at that resolution; ``inversion_mask`` is one."""
 
-_DEFAULT_THRESHOLD = 850  # T_G of the paper
+DEFAULT_THRESHOLD = 850  # T_G of the paper
 _DEFAULT_DOWNSCALE = 4  # App. D.1: 16x16 at 512 px
 
 
@@ -139,7 +139,7 @@ class LayerRun:
     def threshold(self) -> int:
         if self.config.context_threshold is not None:
             return self.config.context_threshold
-        return self.adapter.settings.context_threshold if self.adapter else _DEFAULT_THRESHOLD
+        return self.adapter.settings.context_threshold if self.adapter else DEFAULT_THRESHOLD
 
     def begin(self, timestep: int, size: tuple[int, int], halves: tuple[Half, ...] = ("conditional",)) -> None:
         """Announce one call of the UNet: its timestep, the latents' (height, width), and which halves are batched.

@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from .adapter import LayerAdapter
+from .composite import defringe
 from .config import HarmonizationConfig, LayerAttentionConfig, SamplingConfig
 from .diffusers_files import load_base
 from .diffusers_unet import Half, LayerRun, check_adapter, layer_attention
@@ -139,7 +140,8 @@ class DreamLayer:
         started = time.perf_counter()
         embeddings = self.encode(stacks)
         encoded = time.perf_counter()
-        noise = initial_noise((len(embeddings[0].embeddings), 4, *grid), seed, layer_seeds, stacks=len(stacks))
+        shape = (len(embeddings[0].embeddings), int(self.unet.config["in_channels"]), *grid)
+        noise = initial_noise(shape, seed, layer_seeds, stacks=len(stacks))
         with layer_attention(self.unet, embeddings, attention, self.adapter) as run:
             denoise = _Guided(self, run, embeddings, stacks, sampling)
             latents, trajectory = sample_layers(
@@ -203,7 +205,9 @@ class DreamLayer:
         flat = zip(pictures[:, 1:-1].flatten(0, 1), latents[:, 1:-1].flatten(0, 1) / self._scaling, strict=True)
         rgba = torch.cat([self.decoder.decode(p[None], z[None], views=views).float() for p, z in flat])
         rgba = rearrange(rgba, "(stack fg) c h w -> stack fg c h w", stack=len(latents))
-        return pictures, rgba[:, :, :3], rgba[:, :, 3:]
+        colors, alphas = rgba[:, :, :3], rgba[:, :, 3:]
+        # Straight colours by the decoder: nothing to unmix, but what lies beyond the edge must not show when scaled.
+        return pictures, defringe(colors, alphas, matte=None), alphas
 
     @property
     def _scaling(self) -> float:

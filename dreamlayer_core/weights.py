@@ -34,7 +34,7 @@ __all__ = [
 
 ADAPTER_FORMAT = "dreamlayer-adapter"
 DECODER_FORMAT = "dreamlayer-transparent-decoder"
-PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
+PREDICTION_TYPES = ("epsilon", "v_prediction")  # what `NoiseSchedule` can undo
 
 _Value = TypeVar("_Value")
 

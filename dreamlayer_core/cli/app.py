@@ -91,8 +91,8 @@ def generate(
     adapter: Adapter = None,
     seed: Seed = 0,
     layer_seed: LayerSeed = None,
-    steps: Steps = 50,
-    cfg: Guidance = 5.0,
+    steps: Steps = GenerateRequest.steps,
+    cfg: Guidance = GenerateRequest.guidance,
     size: Size = None,
     no_caca: NoCaca = False,
     no_lssa: NoLssa = False,
@@ -205,6 +205,20 @@ def scenes(
         out, count, seed=seed, foregrounds=foregrounds, size=parse_size(size), split=split, overwrite=overwrite
     )
     _report(report, as_json, f"{out}: {count} scenes; look at {report['sheet']} first")
+
+
+@app.command()
+def export(
+    model: Annotated[Path, typer.Argument(help="A model folder, such as the export folder of a training stage.")],
+    out: Annotated[Path, typer.Argument(help="The folder to write.")],
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Copy a model folder in half precision, as it ships in the package."""
+    from ..training.export import export_model
+
+    size = export_model(model, out, overwrite=overwrite)
+    _report({"folder": str(out), "bytes": size}, as_json, f"{out}: {size / 1e6:.1f} MB")
 
 
 app.command()(train)

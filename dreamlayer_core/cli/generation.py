@@ -9,12 +9,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
+from ..attention import resize_map
 from ..config import HarmonizationConfig, LayerAttentionConfig, SamplingConfig
+from ..diffusers_unet import DEFAULT_THRESHOLD
 from ..errors import DreamLayerError, InputError
 from ..formats import save_stack
 from ..formats.atomic import staged_folder
 from ..formats.document import read_document
+from ..formats.folder import DOCUMENT
 from ..formats.limits import Limits
 from ..pipeline import DreamLayer, LayeredResult
 from ..prompts import LayerPrompts
@@ -26,25 +30,23 @@ if sys.platform != "win32":
 
 __all__ = ["check_output_folder", "generate_stack"]
 
-DOCUMENT = "stack.json"
-
 
 def generate_stack(request: GenerateRequest) -> dict[str, object]:
     """Run a request and write its folder; returns what `--json` prints: folder, files, settings and timings.
 
-    Raises DreamLayerError; everything that can be checked without the model is checked before it is loaded.
+    Raises DreamLayerError; prompts, settings and the output folder are checked before the model is loaded.
     """
     prompts = LayerPrompts(request.background, request.foregrounds, request.whole, request.negative)
     sampling = SamplingConfig(steps=request.steps, guidance=request.guidance)
     check_output_folder(request.out, overwrite=request.overwrite)
     with stage_progress() as progress, _memory():
         started = time.perf_counter()
-        progress.begin("Loading")
+        progress.begin("load")
         model = _load(request)
         loaded = time.perf_counter()
         result = _run(model, request, prompts, sampling, progress)
         finished = time.perf_counter()
-        progress.begin("Writing")
+        progress.begin("write")
         timings = {"load": loaded - started, **result.timings, "total": finished - started}
         return _save(request, model, result, timings)
 
@@ -105,10 +107,19 @@ def _save(
         settings=_settings(request, model, result),
         timings=rounded,
         harmonized=None if result.harmonized is None else result.harmonized[0],
-        context_maps=None if result.context_maps is None else result.context_maps[0],
+        context_maps=_context_maps(model, result),
         overwrite=request.overwrite,
     )
     return _report(folder)
+
+
+def _context_maps(model: DreamLayer, result: LayeredResult) -> Tensor | None:
+    """The maps on the picture's own pixels: as read, they cover the latents, which may reach beyond the picture."""
+    if result.context_maps is None:
+        return None
+    height, width = (side * model.vae_scale for side in result.latents.shape[-2:])
+    stack = result.stacks[0]
+    return resize_map(result.context_maps[0], (height, width))[:, : stack.height, : stack.width]
 
 
 def _settings(request: GenerateRequest, model: DreamLayer, result: LayeredResult) -> dict[str, object]:
@@ -125,7 +136,7 @@ def _settings(request: GenerateRequest, model: DreamLayer, result: LayeredResult
         "caca": request.caca,
         "lssa": request.lssa,
         "harmonize": request.harmonize,
-        "t_g": used.context_threshold if used else 850,
+        "t_g": used.context_threshold if used else DEFAULT_THRESHOLD,
         "t_h": irh.high,
         "t_h_low": irh.low,
         "views": request.views,

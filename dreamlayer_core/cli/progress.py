@@ -12,7 +12,7 @@ from ..sampling import Step
 
 __all__ = ["StageProgress", "stage_progress"]
 
-_LABELS = {"encode": "Encoding", "layers": "Sampling", "decode": "Decoding", "harmonize": "Harmonizing"}
+_LABELS = {"load": "Loading", "encode": "Encoding", "layers": "Sampling", "harmonize": "Harmonizing", "write": "Writing"}
 
 
 class StageProgress:

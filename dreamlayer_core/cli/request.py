@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..config import SamplingConfig
 from ..errors import InputError
 
 __all__ = ["DEMO", "GenerateRequest", "parse_layer_seeds", "parse_size"]
@@ -24,8 +25,8 @@ class GenerateRequest:
     adapter: str | None = None  # a file, "none" for the training-free form, None for the model's own
     seed: int = 0
     layer_seeds: Mapping[int, int] = field(default_factory=lambda: dict[int, int]())
-    steps: int = 50  # App. B
-    guidance: float = 5.0
+    steps: int = SamplingConfig.steps
+    guidance: float = SamplingConfig.guidance
     size: tuple[int, int] | None = None
     caca: bool = True
     lssa: bool = True

@@ -12,7 +12,7 @@ from PIL import Image
 from psd_tools import PSDImage
 from psd_tools.api.layers import Group
 from psd_tools.api.layers import Layer as PsdLayer
-from psd_tools.constants import BlendMode, ColorMode, Resource
+from psd_tools.constants import BlendMode, ColorMode, Resource, Tag
 from psd_tools.psd import PSD
 from psd_tools.psd.image_resources import ImageResource
 from torch import Tensor
@@ -124,8 +124,11 @@ def _leaves(group: Iterable[PsdLayer], visible: bool) -> Iterator[tuple[PsdLayer
 
 def _check_group(group: Group) -> None:
     # Opacity, blending and masks of a group act on its merged layers; no setting of the single layers gives the same.
-    plain = group.blend_mode in (BlendMode.PASS_THROUGH, BlendMode.NORMAL)
-    if not plain or group.opacity != 255 or group.mask is not None:
+    modes = (BlendMode.PASS_THROUGH, BlendMode.NORMAL)
+    plain = group.blend_mode in modes and group.opacity == 255 and group.mask is None
+    # A group of mode NORMAL shuts the blend modes inside it off from what lies under the group.
+    shut = group.blend_mode == BlendMode.NORMAL and any(layer.blend_mode not in modes for layer in group.descendants())
+    if not plain or shut:
         raise FormatError(f"group {group.name!r} has an opacity, blend mode or mask of its own; merge it first")
 
 
@@ -133,6 +136,8 @@ def _read_layer(layer: PsdLayer, visible: bool, budget: PixelBudget) -> Layer:
     budget.take(f"layer {layer.name!r}", layer.width, layer.height)
     if layer.clipping:
         raise FormatError(f"layer {layer.name!r} is clipped to the one under it; merge the two first")
+    if layer.has_effects() or layer.tagged_blocks.get_data(Tag.BLEND_FILL_OPACITY, 255) != 255:
+        raise FormatError(f"layer {layer.name!r} has effects or a fill opacity of its own; rasterize its style first")
     if layer.blend_mode not in _MODES:
         found, known = layer.blend_mode.name, ", ".join(_PSD_MODES)
         raise FormatError(f"layer {layer.name!r} has blend mode {found}; use one of {known}")

@@ -120,8 +120,10 @@ class BaseStage:
         rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
         examples = [self._example(rng) for _ in range(size)]
         latents = torch.from_numpy(np.stack([e[0] for e in examples])).float()
-        # Stratified timesteps: each batch covers the whole range evenly, which steadies a small batch.
-        timesteps = ((torch.arange(size) + torch.rand(size, generator=generator)) / size * SCHEDULE.train_steps).long()
+        # Stratified timesteps, which steadies a small batch; and more of the noisy ones, where the text decides what
+        # the picture is to be: density t^(2/3).
+        share = (torch.arange(size) + torch.rand(size, generator=generator)) / size
+        timesteps = (share**0.6 * SCHEDULE.train_steps).long()
         return _Batch(latents, torch.randn(latents.shape, generator=generator), timesteps, [e[1] for e in examples])
 
     def _sample_latents(self, prompts: Sequence[str | LayerPrompts], steps: int = 25, guidance: float = 4.0) -> Tensor:
