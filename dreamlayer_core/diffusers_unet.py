@@ -5,45 +5,26 @@ Sites are found from the UNet's own structure, so any Stable-Diffusion-shaped mo
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, cast
 
-import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
 from .adapter import LayerAdapter
-from .attention.context import cross_attention_map, min_max, smooth_map, spatial_maps
-from .attention.shared import fuse_global, joint_attention, resize_map
+from .attention.shared import joint_attention
 from .config import LayerAttentionConfig
 from .errors import InputError, WeightsError
+from .layer_run import AttentionSites, JointMask, LayerRun
 from .prompts import LayeredEmbedding
 from .weights import check_fit
 
-__all__ = ["DEFAULT_THRESHOLD", "AttentionSites", "Half", "JointMask", "LayerRun", "check_adapter", "find_sites",
-           "kv_projections", "layer_attention"]
+__all__ = ["check_adapter", "find_sites", "kv_projections", "layer_attention"]
 
-Half = Literal["conditional", "unconditional"]
-JointMask = Callable[[int, int], Tensor]
-"""(rows, tokens of a row) -> mask of joint attention at that resolution; ``inversion_mask`` is one."""
-
-DEFAULT_THRESHOLD = 850  # T_G of the paper
 _DEFAULT_DOWNSCALE = 4  # App. D.1: 16x16 at 512 px
-
-
-@dataclass(frozen=True, kw_only=True)
-class AttentionSites:
-    """Module names of a UNet's attention layers, and where each part of the method acts."""
-
-    all: tuple[str, ...]
-    context: tuple[str, ...]  # cross-attention of the CACA stage, in order (J of them)
-    shared: tuple[str, ...]  # self-attention of the up blocks
-    context_channels: int  # of the features at the CACA stage; 0 without one
 
 
 def find_sites(unet: UNet2DConditionModel, downscale: int | None) -> AttentionSites:
@@ -110,105 +91,6 @@ def check_adapter(unet: UNet2DConditionModel, adapter: LayerAdapter, sites: Atte
             f"the adapter's context-aware layers read {settings.context_features} channels, but this UNet's CACA stage "
             f"has {sites.context_channels}; give an adapter made for this base model, and leave the stage to it "
             f"(downscale {settings.caca_downscale})")
-
-
-@dataclass(eq=False)
-class LayerRun:
-    """The state of one run: made by ``layer_attention``, gone with it.
-
-    ``rows`` is k + 1, or 1 in the harmonisation pass. Call ``begin`` before every call of the UNet.
-    """
-
-    config: LayerAttentionConfig
-    adapter: LayerAdapter | None
-    sites: AttentionSites
-    rows: int
-    spans: Sequence[Sequence[tuple[int, int]]] = ()  # per stack, per foreground, in the global row
-    own_spans: Sequence[Sequence[tuple[int, int]]] | None = None  # set in training: also read M_F (Eq. 7)
-    mask: JointMask | None = None  # of the joint attention (Eq. 14-16)
-    timestep: int = 1000
-    gate: Tensor | None = None  # (stacks,) share of Eq. 9 in each stack: training mixes timesteps in one batch
-    size: tuple[int, int] = (0, 0)
-    halves: tuple[Half, ...] = ("conditional",)
-    context_map: Tensor | None = None  # (stacks, fg, h, w) of the newest conditional pass
-    foreground_map: Tensor | None = None  # M_F, read from the foregrounds' own rows (Eq. 3, 4), if own_spans is set
-    _attention: list[Tensor] = field(default_factory=lambda: list[Tensor]())
-    _features: list[Tensor] = field(default_factory=lambda: list[Tensor]())
-
-    @property
-    def threshold(self) -> int:
-        if self.config.context_threshold is not None:
-            return self.config.context_threshold
-        return self.adapter.settings.context_threshold if self.adapter else DEFAULT_THRESHOLD
-
-    def begin(self, timestep: int, size: tuple[int, int], halves: tuple[Half, ...] = ("conditional",)) -> None:
-        """Announce one call of the UNet: its timestep, the latents' (height, width), and which halves are batched.
-
-        The conditional rows must come first or together: their map serves both halves.
-        """
-        self.timestep, self.size, self.halves = timestep, size, halves
-        self._attention.clear()
-        self._features.clear()
-        if "conditional" in halves:
-            self.context_map = self.foreground_map = None
-
-    def _conditional(self, tokens: Tensor) -> Tensor:
-        """((half stack row), n, c) -> (stack, row, n, c) of the conditional half."""
-        halves = rearrange(
-            tokens, "(half stack row) n c -> half stack row n c", half=len(self.halves), row=self.rows)
-        return halves[self.halves.index("conditional")]
-
-    def grid(self, tokens: int) -> tuple[int, int]:
-        """(height, width) of the UNet stage that has this many tokens; its stages halve sizes, rounding up."""
-        height, width = self.size
-        while height * width > tokens:
-            height, width = math.ceil(height / 2), math.ceil(width / 2)
-        if height * width != tokens:
-            raise InputError(f"no stage of a {self.size[0]}x{self.size[1]} latent has {tokens} tokens")
-        return height, width
-
-    def read_map(self, hidden: Tensor, query: Tensor, key: Tensor, heads: int) -> None:
-        """Collect one layer of the CACA stage; after the last one, make the map (Eq. 3-5)."""
-        if "conditional" not in self.halves:
-            return
-        query, key = (rearrange(self._conditional(x), "s r n (h d) -> s r h n d", h=heads) for x in (query, key))
-        first = 1 if self.own_spans is not None else self.rows - 1  # the global row alone, or the foregrounds too
-        maps = cross_attention_map(query[:, first:].flatten(0, 1), key[:, first:].flatten(0, 1))
-        self._attention.append(rearrange(maps, "(stack row) n s -> stack row n s", stack=len(query)))
-        self._features.append(self._conditional(hidden)[:, -1])
-        if len(self._attention) == len(self.sites.context):
-            self._finish_map()
-
-    def _finish_map(self) -> None:
-        attention, features = torch.stack(self._attention).sum(0), torch.stack(self._features).sum(0)
-        grid = self.grid(attention.shape[-2])
-        maps = self._smooth(spatial_maps(attention[:, -1], self.spans), grid)
-        if self.adapter is not None:
-            maps = self.adapter.context_layers(maps, features)
-        self.context_map = _planes(maps, grid)
-        if self.own_spans is not None:
-            own = spatial_maps(attention[:, :-1].flatten(0, 1), [[span] for stack in self.own_spans for span in stack])
-            self.foreground_map = _planes(rearrange(own, "(stack fg) 1 n -> stack fg n", stack=len(attention)), grid)
-        self._attention.clear()
-        self._features.clear()
-
-    def _smooth(self, maps: Tensor, grid: tuple[int, int]) -> Tensor:
-        if not self.config.smoothing:
-            return maps
-        return min_max(smooth_map(_planes(maps, grid), self.config.smoothing).flatten(-2))
-
-    def fused(self, tokens: Tensor) -> Tensor:
-        """z̃ (Eq. 9) of ((half stack rows), n, c) while t >= T_G, else z itself."""
-        if self.context_map is None or not self.config.caca or (self.gate is None and self.timestep < self.threshold):
-            return tokens
-        maps = self.context_map if self.gate is None else self.context_map * self.gate[:, None, None, None]
-        maps = resize_map(maps, self.grid(tokens.shape[1])).flatten(-2).repeat(len(self.halves), 1, 1)
-        stacked = rearrange(tokens, "(stack row) n c -> stack row n c", row=self.rows)
-        return fuse_global(stacked, maps).flatten(0, 1)
-
-
-def _planes(maps: Tensor, grid: tuple[int, int]) -> Tensor:
-    return rearrange(maps, "stack fg (h w) -> stack fg h w", h=grid[0])
 
 
 class _LayerProcessor:

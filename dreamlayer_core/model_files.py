@@ -9,7 +9,7 @@ from typing import Any, cast
 from .errors import WeightsError
 from .schedule import NoiseSchedule
 
-__all__ = ["ADAPTER", "EMBEDDED", "LAYER_DECODER", "read_config", "read_schedule", "require_model_folder"]
+__all__ = ["ADAPTER", "EMBEDDED", "LAYER_DECODER", "base_family", "read_config", "read_schedule", "require_model_folder"]
 
 EMBEDDED = Path(__file__).parent / "embedded"
 ADAPTER = "adapter.safetensors"
@@ -46,6 +46,21 @@ def read_schedule(folder: Path) -> NoiseSchedule:
     if not (0 < start <= end < 1 and steps >= 1 and steps == int(steps)):
         raise WeightsError(f"{path}: betas {start} to {end} in {steps} steps; expected 0 < start <= end < 1")
     return NoiseSchedule(beta_start=start, beta_end=end, train_steps=int(steps), prediction_type=prediction)
+
+
+# (width of the text embeddings, widths of the UNet's stages) -> the name under which adapters are made for it.
+_FAMILIES = {
+    "768 [320, 640, 1280, 1280]": "sd15",
+    "1024 [320, 640, 1280, 1280]": "sd21",
+    "2048 [320, 640, 1280]": "sdxl",
+    "128 [64, 128, 160, 160]": "dreamlayer-embedded",
+}
+
+
+def base_family(folder: Path) -> str | None:
+    """The base family of a model folder, by the shape of its UNet; None for a shape without a name. WeightsError."""
+    config = read_config(folder / "unet" / "config.json")
+    return _FAMILIES.get(f"{config.get('cross_attention_dim')} {config.get('block_out_channels')}")
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -19,11 +19,12 @@ from .adapter import LayerAdapter
 from .composite import defringe
 from .config import HarmonizationConfig, LayerAttentionConfig, SamplingConfig
 from .diffusers_files import load_base
-from .diffusers_unet import Half, LayerRun, check_adapter, layer_attention
+from .diffusers_unet import check_adapter, layer_attention
 from .errors import InputError, WeightsError
 from .harmonization import resize_alpha
+from .layer_run import Half, LayerRun
 from .layers import Layer, LayerStack
-from .model_files import ADAPTER, LAYER_DECODER, read_schedule, require_model_folder
+from .model_files import ADAPTER, LAYER_DECODER, base_family, read_schedule, require_model_folder
 from .prompts import ClipTokens, LayeredEmbedding, LayerPrompts, encode_negative, encode_stacks
 from .safetensors_files import about
 from .sampling import DdimStepper, OnStep, Stepper, Trajectory, harmonize, initial_noise, sample_layers
@@ -53,6 +54,7 @@ class LayeredResult:
     harmonized: Tensor | None
     context_maps: Tensor | None
     timings: Mapping[str, float]
+    trajectory: Trajectory  # the kept z_t, from which edited layers can be harmonised again (Eq. 13); empty without IRH
 
 
 @dataclass(kw_only=True, eq=False)
@@ -94,7 +96,8 @@ class DreamLayer:
         # Small files first: what is wrong with them should not have to wait for the large ones.
         schedule = read_schedule(folder)
         chosen = Path(adapter) if adapter is not None else folder / ADAPTER
-        loaded = load_adapter(chosen) if use_adapter and (adapter is not None or chosen.is_file()) else None
+        family = base_family(folder)
+        loaded = load_adapter(chosen, base_family=family) if use_adapter and (adapter is not None or chosen.is_file()) else None
         decoder = load_transparent_decoder(folder / LAYER_DECODER)
         base = load_base(folder, dtype, device)
         with about(folder):
@@ -165,6 +168,7 @@ class DreamLayer:
             context_maps=None if maps is None else maps.cpu(),
             timings={"encode": encoded - started, "sample": sampled - encoded, "decode": decoded - sampled,
                      "harmonize": finished - decoded},
+            trajectory=trajectory,
         )
 
     @property

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from ..attention import resize_map
 from ..config import HarmonizationConfig, LayerAttentionConfig, SamplingConfig
-from ..diffusers_unet import DEFAULT_THRESHOLD
 from ..errors import DreamLayerError, InputError
 from ..formats import save_stack
 from ..formats.atomic import staged_folder
 from ..formats.document import read_document
 from ..formats.folder import DOCUMENT
 from ..formats.limits import Limits
+from ..layer_run import DEFAULT_THRESHOLD
 from ..pipeline import DreamLayer, LayeredResult
 from ..prompts import LayerPrompts
 from .progress import StageProgress, stage_progress

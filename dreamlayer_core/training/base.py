@@ -58,6 +58,9 @@ class _Batch:
     timesteps: Tensor
     prompts: list[str | LayerPrompts]
 
+    def to(self, device: torch.device) -> _Batch:
+        return _Batch(self.latents.to(device), self.noise.to(device), self.timesteps.to(device), self.prompts)
+
 
 class _BaseLoss(nn.Module):
     def __init__(self, text_encoder: CLIPTextModel, unet: UNet2DConditionModel, tokens: ClipTokens) -> None:
@@ -66,7 +69,7 @@ class _BaseLoss(nn.Module):
         self._tokens = tokens
 
     def _hidden(self, ids: Tensor) -> Tensor:
-        return self.text_encoder(ids).last_hidden_state.float()
+        return self.text_encoder(ids.to(self.text_encoder.device)).last_hidden_state.float()
 
     def encode(self, prompts: Sequence[str | LayerPrompts]) -> Tensor:
         """(b, S, D): a text alone (its first window), or the global row of layers' prompts."""
@@ -127,7 +130,7 @@ class BaseStage:
         return _Batch(latents, torch.randn(latents.shape, generator=generator), timesteps, [e[1] for e in examples])
 
     def _sample_latents(self, prompts: Sequence[str | LayerPrompts], steps: int = 25, guidance: float = 4.0) -> Tensor:
-        latents = torch.randn(len(prompts), 4, 32, 32, generator=torch.Generator().manual_seed(7))
+        latents = torch.randn(len(prompts), 4, 32, 32, generator=torch.Generator().manual_seed(7)).to(self.module.unet.device)
         text = self.module.encode([*prompts, *[""] * len(prompts)])
         timesteps = SCHEDULE.timesteps(steps)
         for t, previous in zip(timesteps, [*timesteps[1:], -1], strict=True):
@@ -140,10 +143,13 @@ class BaseStage:
                  "a white house and a green tree on white snow at sunset", "a calm lake at night with a purple mushroom",
                  "a tiled floor in front of a pink wall", "a sandy beach on a clear day", "an orange car", "a striped cyan vase"]
         joined = LayerPrompts("polished marble with a blue wall", ("a pink gift", "a black mug", "an orange cone"))
-        with torch.autocast("cpu", torch.bfloat16):
+        device = self.module.unet.device
+        self.vae.to(device)  # pyright: ignore[reportArgumentType]
+        with torch.autocast(device.type, torch.bfloat16):
             latents = self._sample_latents([*texts, joined, "a red mug"])
             vae = cast(Any, self.vae)
             pictures = vae.decode(latents / vae.config["scaling_factor"]).sample.float()
+        pictures = pictures.cpu()
         picture_sheet([(pictures[:5] + 1) / 2, (pictures[5:] + 1) / 2], path, captions=[" | ".join(texts[:4]), " | ".join(texts[4:])], scale=2)
 
     def export(self, folder: Path) -> None:

@@ -94,9 +94,11 @@ class DecoderStage:
 
     def sample(self, path: Path) -> None:
         latents, rgba = self.batch(torch.Generator().manual_seed(2), 10, 128)
-        with torch.autocast("cpu", torch.bfloat16):
-            pictures, own = self.module.inputs(latents)
-            estimate = self.decoder.decode(pictures, own, views=1).float()
+        device = self.decoder.conv_in.weight.device
+        with torch.autocast(device.type, torch.bfloat16):
+            pictures, own = self.module.inputs(latents.to(device))
+            estimate = self.decoder.decode(pictures, own, views=1).float().cpu()
+        pictures = pictures.cpu()
         red = torch.tensor([0.9, 0.3, 0.3])[:, None, None]
         over = estimate[:, :3] * estimate[:, 3:] + red * (1 - estimate[:, 3:])
         error = (estimate[:, 3:] - rgba[:, 3:]).abs().mean()

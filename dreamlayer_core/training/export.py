@@ -9,14 +9,15 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from ..errors import InputError, OutputError, WeightsError
-from ..model_files import require_model_folder
+from ..errors import OutputError, WeightsError
+from ..formats.atomic import staged_folder
+from ..model_files import ADAPTER, LAYER_DECODER, require_model_folder
 
 __all__ = ["MOST_BYTES", "export_model"]
 
 MOST_BYTES = 40_000_000
 _FOLDERS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
-_FILES = ("layer_decoder.safetensors", "adapter.safetensors", "classifier.safetensors")
+_FILES = (LAYER_DECODER, ADAPTER, "classifier.safetensors")
 
 
 def _halve(source: Path, target: Path) -> None:
@@ -37,22 +38,16 @@ def _copy(source: Path, target: Path) -> None:
 def export_model(source: Path, target: Path, *, overwrite: bool = False) -> int:
     """Copy a model folder to ``target`` with all weights in fp16; returns its size in bytes.
 
-    ``target`` appears whole or not at all. Raises InputError where it exists, WeightsError for a model that does not
-    survive half precision, OutputError where it is larger than the package may hold.
+    ``target`` appears whole or not at all. Raises OutputError where it exists or is no model folder to replace, and for
+    a model larger than the package may hold; WeightsError for one that does not survive half precision.
     """
     source = require_model_folder(source)
-    if target.exists() and not overwrite:
-        raise InputError(f"{target} exists; give another folder, or say that it may be replaced")
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
     found = [f for folder in _FOLDERS for f in sorted((source / folder).iterdir()) if f.is_file()]
     found += [source / name for name in _FILES if (source / name).is_file()]
-    for file in found:
-        _copy(file, partial / file.relative_to(source))
-    size = sum(f.stat().st_size for f in partial.rglob("*") if f.is_file())
-    if size > MOST_BYTES:
-        shutil.rmtree(partial)
-        raise OutputError(f"the model takes {size} bytes in half precision; at most {MOST_BYTES} may ship")
-    shutil.rmtree(target, ignore_errors=True)
-    partial.rename(target)
+    with staged_folder(target, overwrite=overwrite, mark=LAYER_DECODER) as partial:
+        for file in found:
+            _copy(file, partial / file.relative_to(source))
+        size = sum(f.stat().st_size for f in partial.rglob("*") if f.is_file())
+        if size > MOST_BYTES:
+            raise OutputError(f"the model takes {size} bytes in half precision; at most {MOST_BYTES} may ship")
     return size

@@ -40,9 +40,10 @@ def encode_scenes(cache: SceneCache, vae: AutoencoderKL, folder: Path, *, batch:
             chunk = source[start : start + batch]
             pictures = gray_filled(chunk) if name == "objects" else chunk / np.float32(127.5) - 1
             tensor = torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2)
-            with torch.autocast("cpu", torch.bfloat16):
-                mean = cast(Any, vae).encode(tensor.contiguous(memory_format=torch.channels_last)).latent_dist.mean
-            parts.append((mean.float() * scale).half().numpy())
+            with torch.autocast(vae.device.type, torch.bfloat16):
+                pixels = tensor.to(vae.device).contiguous(memory_format=torch.channels_last)
+                mean = cast(Any, vae).encode(pixels).latent_dist.mean
+            parts.append((mean.float() * scale).half().cpu().numpy())
         partial = target.with_suffix(".partial.npy")
         np.save(partial, np.concatenate(parts))
         partial.replace(target)

@@ -48,6 +48,10 @@ class _Batch:
     kept: Tensor  # (stacks,) bool: False = trained without text
     prompts: list[LayerPrompts]
 
+    def to(self, device: torch.device) -> _Batch:
+        moved = (x.to(device) for x in (self.latents, self.alphas, self.noise, self.timesteps, self.kept))
+        return _Batch(*moved, self.prompts)
+
 
 class _AdapterLoss(nn.Module):
     def __init__(self, model: DreamLayer, adapter: LayerAdapter, weights: LossWeights) -> None:
@@ -118,7 +122,7 @@ class AdapterStage:
                   LayerPrompts("white snow at sunset", ("a purple mushroom", "an orange car"))]
         if max(self.scenes) == 1:
             wanted = [LayerPrompts(p.background, p.foregrounds[:1]) for p in wanted]
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(self.model.device.type, torch.bfloat16):
             result = self.model.generate(wanted, seed=3, sampling=SamplingConfig(steps=25), views=1,
                                          harmonization=HarmonizationConfig())
         assert result.harmonized is not None and result.context_maps is not None

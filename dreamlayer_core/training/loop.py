@@ -8,11 +8,12 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from accelerate import Accelerator  # pyright: ignore[reportMissingTypeStubs]
 from accelerate.state import AcceleratorState  # pyright: ignore[reportMissingTypeStubs]
+from accelerate.utils import send_to_device  # pyright: ignore[reportMissingTypeStubs]
 from rich.console import Console
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -50,7 +51,9 @@ class Stage(Protocol):
     @property
     def module(self) -> nn.Module: ...
 
-    def batch(self, generator: torch.Generator, size: int) -> Any: ...
+    def batch(self, generator: torch.Generator, size: int) -> Any:
+        """Tensors, containers of them, or an object with ``to(device)``; made on the CPU."""
+        ...
 
     def sample(self, path: Path) -> None:
         """Write a sample sheet (PNG); called with the EMA weights in place."""
@@ -119,9 +122,9 @@ class _State:
                 self.ema[name].copy_(file.get_tensor(f"ema/{name}"))
                 if f"exp_avg/{name}" in file.keys():
                     self.optimizer.state[parameter] = {
-                        "step": torch.tensor(float(self.step)),
-                        "exp_avg": file.get_tensor(f"exp_avg/{name}"),
-                        "exp_avg_sq": file.get_tensor(f"exp_avg_sq/{name}"),
+                        "step": torch.tensor(float(self.step), device=parameter.device),
+                        "exp_avg": file.get_tensor(f"exp_avg/{name}").to(parameter.device),
+                        "exp_avg_sq": file.get_tensor(f"exp_avg_sq/{name}").to(parameter.device),
                     }
 
 
@@ -139,6 +142,12 @@ def _log(path: Path, record: Mapping[str, float]) -> None:
         file.write(json.dumps({k: round(v, 6) for k, v in record.items()}) + "\n")
 
 
+def _time_is_up(accelerator: Accelerator, deadline: float) -> bool:
+    """The same answer in every process: one that stopped alone would leave the others waiting for its gradients."""
+    late = torch.tensor(float(time.monotonic() > deadline), device=accelerator.device)
+    return bool(cast(Tensor, accelerator.reduce(late, "sum")) > 0)
+
+
 def train(stage: Stage, config: LoopConfig) -> None:
     """Train ``stage`` until ``config.steps`` (or ``minutes``), then export its averaged weights.
 
@@ -152,7 +161,8 @@ def train(stage: Stage, config: LoopConfig) -> None:
     if checkpoint.exists() and not config.resume:
         raise InputError(f"{checkpoint} exists; add --resume to go on from it, or give another --out")
     torch.manual_seed(config.seed)  # dropout and posterior noise inside the stages
-    parameters = list(_trained(stage.module).values())
+    # before the averages are made, so that they lie where the parameters do
+    parameters = list(_trained(stage.module.to(accelerator.device)).values())
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=0.01, betas=(0.9, 0.99), fused=True)
     state = _State(stage.module, optimizer)
     if config.resume and checkpoint.exists():
@@ -175,13 +185,13 @@ def train(stage: Stage, config: LoopConfig) -> None:
 
     module.train()
     while state.step < config.steps:
-        if config.minutes is not None and time.monotonic() - started > config.minutes * 60:
+        if config.minutes is not None and _time_is_up(accelerator, started + config.minutes * 60):
             break
         generator = torch.Generator().manual_seed(
             ((config.seed * 1_000_003 + state.step) * 1009 + accelerator.process_index) % 2**63)
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * _rate(state.step, config)
-        losses = module(stage.batch(generator, config.batch))
+        losses = module(send_to_device(stage.batch(generator, config.batch), accelerator.device))
         accelerator.backward(losses["loss"])
         accelerator.clip_grad_norm_(parameters, config.clip)
         prepared.step()

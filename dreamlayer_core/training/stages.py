@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from accelerate import PartialState  # pyright: ignore[reportMissingTypeStubs]
 from diffusers import AutoencoderKL
 
 from ..adapter import LayerAdapter
@@ -48,15 +49,21 @@ def _load_vae(model: Path) -> AutoencoderKL:
     return cast(Any, vae).eval().requires_grad_(False)
 
 
+def _scenes(options: TrainOptions) -> SceneCache:
+    with PartialState().main_process_first():  # it unpacks once, and the other processes read
+        return SceneCache(options.data)
+
+
 def _latents(cache: SceneCache, vae: AutoencoderKL, options: TrainOptions) -> LatentCache:
     folder = options.data / f"latents-{len(cache)}"
-    encode_scenes(cache, vae, folder)
-    return LatentCache(folder, cache)
+    with PartialState().main_process_first():
+        encode_scenes(cache, vae, folder)
+        return LatentCache(folder, cache)
 
 
 def _finish(stage: Stage, config: LoopConfig, model: Path | None) -> None:
     train(stage, config)
-    if model is not None:
+    if model is not None and PartialState().is_main_process:
         # Parts that this stage does not make come along, so that export/ is a model folder of its own.
         for part in model.iterdir():
             target = config.out / "export" / part.name
@@ -66,26 +73,27 @@ def _finish(stage: Stage, config: LoopConfig, model: Path | None) -> None:
 
 def run_vae(options: TrainOptions) -> None:
     """Stage 1."""
-    stage = VaeStage(SceneCache(options.data))
+    stage = VaeStage(_scenes(options))
     _finish(stage, _config(options, steps=4000, batch=8, learning_rate=1.2e-3, ema=0.998), None)
 
 
 def run_base(options: TrainOptions) -> None:
     """Stage 2: tokenizer, text encoder and UNet; goes on from those of the model folder where it has them."""
-    model, cache = _model(options), SceneCache(options.data)
+    model, cache = _model(options), _scenes(options)
     vae = _load_vae(model)
     if (model / "unet").is_dir():
         parts = load_base(model, torch.float32, "cpu")
         stage = BaseStage(_latents(cache, vae, options), vae, parts.tokenizer, parts.text_encoder, parts.unet)
     else:
-        tokenizer = make_tokenizer(cache, options.out / "tokenizer")
+        with PartialState().main_process_first():
+            tokenizer = make_tokenizer(cache, options.out / "tokenizer")
         stage = BaseStage(_latents(cache, vae, options), vae, tokenizer)
     _finish(stage, _config(options, steps=20_000, batch=32, learning_rate=6e-4), model)
 
 
 def run_decoder(options: TrainOptions) -> None:
     """Stage 3."""
-    model, cache = _model(options), SceneCache(options.data)
+    model, cache = _model(options), _scenes(options)
     vae = _load_vae(model)
     stage = DecoderStage(_latents(cache, vae, options), vae)
     _finish(stage, _config(options, steps=4000, batch=8, learning_rate=1e-3), model)
@@ -94,8 +102,8 @@ def run_decoder(options: TrainOptions) -> None:
 def run_adapter(options: TrainOptions, foregrounds: tuple[int, ...] = (1,)) -> None:
     """Stage 4; starts from ``adapter.safetensors`` of the model folder where there is one (three and four layers after
     two, as the paper does)."""
-    model_folder, cache = _model(options), SceneCache(options.data)
-    model = DreamLayer.from_files(model_folder, use_adapter=False)
+    model_folder, cache = _model(options), _scenes(options)
+    model = DreamLayer.from_files(model_folder, use_adapter=False, device=PartialState().device)
     earlier = model_folder / "adapter.safetensors"
     if earlier.is_file():
         adapter = LayerAdapter.from_weights(load_adapter(earlier))

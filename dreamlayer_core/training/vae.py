@@ -92,15 +92,17 @@ class VaeStage:
         return torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2)
 
     def sample(self, path: Path) -> None:
-        pictures = self.batch(torch.Generator().manual_seed(1), 8, self.cache.pictures.shape[1])
-        with torch.autocast("cpu", torch.bfloat16):
+        device = self.vae.device
+        pictures = self.batch(torch.Generator().manual_seed(1), 8, self.cache.pictures.shape[1]).to(device)
+        with torch.autocast(device.type, torch.bfloat16):
             decoded = self.vae(pictures, sample_posterior=False).sample.float()
         psnr = -10 * torch.log10((decoded - pictures).square().mean() / 4)
-        picture_sheet([(pictures + 1) / 2, (decoded + 1) / 2], path, title=f"VAE {psnr:.2f} dB (posterior mean)")
+        picture_sheet([(pictures.cpu() + 1) / 2, (decoded.cpu() + 1) / 2], path, title=f"VAE {psnr:.2f} dB (posterior mean)")
 
     def export(self, folder: Path) -> None:
         """Write the VAE with the scaling factor that gives its latents unit variance."""
         with torch.no_grad():
-            latents = [self.vae.encode(self.batch(torch.Generator().manual_seed(i), 16, 128)).latent_dist.mean for i in range(8)]
+            pictures = [self.batch(torch.Generator().manual_seed(i), 16, 128).to(self.vae.device) for i in range(8)]
+            latents = [cast(Any, self.vae).encode(some).latent_dist.mean for some in pictures]
         self.vae.register_to_config(scaling_factor=float(1 / torch.cat(latents).std()))
         self.vae.save_pretrained(folder / "vae", safe_serialization=True)

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from dreamlayer_core.adapter import LayerAdapter
 from dreamlayer_core.attention.inversion import inversion_mask
 from dreamlayer_core.config import LayerAttentionConfig
-from dreamlayer_core.diffusers_unet import Half, LayerRun, find_sites, kv_projections, layer_attention
+from dreamlayer_core.diffusers_unet import find_sites, kv_projections, layer_attention
 from dreamlayer_core.errors import InputError, WeightsError
+from dreamlayer_core.layer_run import Half, LayerRun
 from dreamlayer_core.prompts import LayeredEmbedding, TokenSpan
 
 from .naive import Naive, naive_layers

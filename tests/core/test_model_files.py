@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from dreamlayer_core.errors import WeightsError
-from dreamlayer_core.model_files import EMBEDDED, read_schedule, require_model_folder
+from dreamlayer_core.model_files import EMBEDDED, base_family, read_schedule, require_model_folder
 from dreamlayer_core.schedule import NoiseSchedule
 
 SD15: dict[str, Any] = {
@@ -86,3 +86,13 @@ def test_embedded_is_the_name_of_a_folder_in_the_package() -> None:
     else:
         with pytest.raises(WeightsError, match="embedded: no such model folder"):
             require_model_folder(Path("embedded"))
+
+
+@pytest.mark.parametrize(
+    ("dim", "widths", "family"),
+    [(768, [320, 640, 1280, 1280], "sd15"), (128, [64, 128, 160, 160], "dreamlayer-embedded"), (768, [32, 64], None)],
+)
+def test_a_base_is_known_by_its_shape(tmp_path: Path, dim: int, widths: list[int], family: str | None) -> None:
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "unet/config.json").write_text(json.dumps({"cross_attention_dim": dim, "block_out_channels": widths}))
+    assert base_family(tmp_path) == family
