@@ -21,7 +21,7 @@ def train(
     stage: Annotated[Stage, typer.Argument(help="Each stage goes on from the one before.")],
     data: Annotated[Path, typer.Option(help="Scenes rendered by `dreamlayer scenes --cache`.")],
     out: Annotated[Path, typer.Option(help="Checkpoint, log, sample sheets and the finished weights (export/).")],
-    model: Annotated[Path | None, typer.Option(help="The export folder of the stage before; all but vae need it.")] = None,
+    model: Annotated[Path | None, typer.Option(help="The export folder of the stage before; vae and base go on from their own part in it.")] = None,
     foregrounds: Annotated[
         list[int] | None, typer.Option(help="adapter: foregrounds of a scene; repeat it. The paper: 1 first, then 2 and 3.")
     ] = None,

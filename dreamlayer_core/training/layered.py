@@ -49,8 +49,9 @@ class _Batch:
     prompts: list[LayerPrompts]
 
     def to(self, device: torch.device) -> _Batch:
-        moved = (x.to(device) for x in (self.latents, self.alphas, self.noise, self.timesteps, self.kept))
-        return _Batch(*moved, self.prompts)
+        return _Batch(
+            latents=self.latents.to(device), alphas=self.alphas.to(device), noise=self.noise.to(device),
+            timesteps=self.timesteps.to(device), kept=self.kept.to(device), prompts=self.prompts)
 
 
 class _AdapterLoss(nn.Module):

@@ -72,9 +72,10 @@ def _finish(stage: Stage, config: LoopConfig, model: Path | None) -> None:
 
 
 def run_vae(options: TrainOptions) -> None:
-    """Stage 1."""
-    stage = VaeStage(_scenes(options))
-    _finish(stage, _config(options, steps=4000, batch=8, learning_rate=1.2e-3, ema=0.998), None)
+    """Stage 1; goes on from the VAE of the model folder where one is given."""
+    vae = None if options.model is None else _load_vae(options.model).requires_grad_(True).train()
+    stage = VaeStage(_scenes(options), vae)
+    _finish(stage, _config(options, steps=4000, batch=8, learning_rate=1.2e-3, ema=0.998), options.model)
 
 
 def run_base(options: TrainOptions) -> None:
@@ -103,7 +104,7 @@ def run_adapter(options: TrainOptions, foregrounds: tuple[int, ...] = (1,)) -> N
     """Stage 4; starts from ``adapter.safetensors`` of the model folder where there is one (three and four layers after
     two, as the paper does)."""
     model_folder, cache = _model(options), _scenes(options)
-    model = DreamLayer.from_files(model_folder, use_adapter=False, device=PartialState().device)
+    model = DreamLayer.from_files(model_folder, use_adapter=False, device=cast(torch.device, PartialState().device))
     earlier = model_folder / "adapter.safetensors"
     if earlier.is_file():
         adapter = LayerAdapter.from_weights(load_adapter(earlier))

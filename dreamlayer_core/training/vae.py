@@ -20,7 +20,7 @@ __all__ = ["VaeStage", "make_vae"]
 def make_vae() -> AutoencoderKL:
     """The embedded VAE, untrained: scale factor 4, four latent channels."""
     widths = (32, 64, 96)
-    vae: AutoencoderKL = cast(Any, AutoencoderKL)(
+    return cast(Any, AutoencoderKL)(
         block_out_channels=widths,
         down_block_types=("DownEncoderBlock2D",) * len(widths),
         up_block_types=("UpDecoderBlock2D",) * len(widths),
@@ -29,13 +29,16 @@ def make_vae() -> AutoencoderKL:
         norm_num_groups=32,
         sample_size=128,
     )
-    for part in (vae.encoder, vae.decoder):
-        # Attention over a whole picture learns the size of the training crops, and tints pictures of any other. It
-        # stays in the architecture, and silent: the VAE is the same function of its neighbourhood at every size.
-        attention = cast(Any, part.mid_block).attentions.requires_grad_(False)
-        nn.init.zeros_(attention[0].to_out[0].weight)
-        nn.init.zeros_(attention[0].to_out[0].bias)
-    return vae
+
+
+def _silence(part: nn.Module) -> None:
+    """Attention over a whole picture would learn the size of the training crops, and tint pictures of any other.
+
+    It stays in the architecture, and silent.
+    """
+    attention = cast(Any, part).mid_block.attentions.requires_grad_(False)
+    nn.init.zeros_(attention[0].to_out[0].weight)
+    nn.init.zeros_(attention[0].to_out[0].bias)
 
 
 def _gradients(picture: Tensor) -> tuple[Tensor, Tensor]:
@@ -68,11 +71,17 @@ class _VaeLoss(nn.Module):
 
 
 class VaeStage:
-    """Crops of ``crop`` pixels; half scenes, a fifth backgrounds, the rest single objects on gray."""
+    """Crops of ``crop`` pixels; half scenes, a fifth backgrounds, the rest single objects on gray.
 
-    def __init__(self, cache: SceneCache, crop: int = 64) -> None:
-        self.cache, self.crop = cache, crop
-        self.vae = make_vae().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    A third of the batches holds fewer but whole pictures: group normalisation sees all of a picture, and what it makes of a
+    small object on much gray differs from what it makes of a crop. ``vae`` goes on from a trained one.
+    """
+
+    def __init__(self, cache: SceneCache, vae: AutoencoderKL | None = None, crop: int = 64) -> None:
+        self.cache, self.crop, self.new = cache, crop, vae is None
+        self.vae: AutoencoderKL = cast(Any, vae or make_vae()).to(memory_format=torch.channels_last)
+        for part in (self.vae.encoder, self.vae.decoder):
+            _silence(part)
         self.module = _VaeLoss(self.vae)
 
     def _picture(self, rng: np.random.Generator, crop: int) -> np.ndarray:
@@ -87,7 +96,10 @@ class VaeStage:
 
     def batch(self, generator: torch.Generator, size: int, crop: int | None = None) -> Tensor:
         rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
-        pictures = np.stack([self._picture(rng, crop or self.crop) for _ in range(size)])
+        if crop is None:
+            crop = self.cache.pictures.shape[1] if rng.random() < 1 / 3 else self.crop
+            size = max(1, size * self.crop**2 // crop**2)
+        pictures = np.stack([self._picture(rng, crop) for _ in range(size)])
         pictures = np.where(rng.random((size, 1, 1, 1)) < 0.5, pictures, pictures[:, :, ::-1])
         return torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2)
 
@@ -100,9 +112,15 @@ class VaeStage:
         picture_sheet([(pictures.cpu() + 1) / 2, (decoded.cpu() + 1) / 2], path, title=f"VAE {psnr:.2f} dB (posterior mean)")
 
     def export(self, folder: Path) -> None:
-        """Write the VAE with the scaling factor that gives its latents unit variance."""
-        with torch.no_grad():
-            pictures = [self.batch(torch.Generator().manual_seed(i), 16, 128).to(self.vae.device) for i in range(8)]
-            latents = [cast(Any, self.vae).encode(some).latent_dist.mean for some in pictures]
-        self.vae.register_to_config(scaling_factor=float(1 / torch.cat(latents).std()))
+        """Write the VAE; a new one with the scaling factor that gives its latents unit variance.
+
+        One that goes on from a trained VAE keeps its factor: a UNet may already live on these latents.
+        """
+        if self.new:
+            self.vae.register_to_config(scaling_factor=self._unit_scale())
         self.vae.save_pretrained(folder / "vae", safe_serialization=True)
+
+    @torch.no_grad()
+    def _unit_scale(self) -> float:
+        pictures = [self.batch(torch.Generator().manual_seed(i), 16, 128).to(self.vae.device) for i in range(8)]
+        return float(1 / torch.cat([cast(Any, self.vae).encode(some).latent_dist.mean for some in pictures]).std())
