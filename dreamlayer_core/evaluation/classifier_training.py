@@ -30,11 +30,13 @@ class _ClassifierLoss(nn.Module):
 
     def forward(self, batch: _Batch) -> dict[str, Tensor]:
         pictures, kinds, colors = batch
-        kind, color = (part.float().log_softmax(1) for part in self.model.logits(pictures))
+        logits, color_logits = (part.float() for part in self.model.logits(pictures))
+        kind, given_object, color = (part.log_softmax(1) for part in (logits, logits[:, :NONE], color_logits))
         shown = colors.sum(1)
         kind_loss = -(kinds * kind).sum(1).mean()
         color_loss = -(colors * color).sum() / shown.sum().clamp(min=1)
-        object_loss = -(kinds[:, :NONE] * kind[:, :NONE]).sum() / shown.sum().clamp(min=1)
+        # Given that there is an object: weighting it more must not make objects larger.
+        object_loss = -(kinds[:, :NONE] * given_object).sum() / shown.sum().clamp(min=1)
         right = ((kind[:, :NONE].argmax(1) == kinds[:, :NONE].argmax(1)) & (color.argmax(1) == colors.argmax(1))).float()
         accuracy = (right * shown).sum() / shown.sum().clamp(min=1)
         return {"loss": kind_loss + 0.3 * object_loss + 0.3 * color_loss, "kind": kind_loss.detach(),

@@ -156,6 +156,8 @@ class BaseStage:
         """Write text encoder, tokenizer, UNet and scheduler beside the VAE."""
         self.module.text_encoder.save_pretrained(folder / "text_encoder")
         self.tokenizer.save_pretrained(folder / "tokenizer")
+        # CLIP's own two files besides: other programs read only these.
+        cast(Any, self.tokenizer).backend_tokenizer.model.save(str(folder / "tokenizer"))
         self.module.unet.save_pretrained(folder / "unet", safe_serialization=True)
         DDIMScheduler(
             beta_start=SCHEDULE.beta_start, beta_end=SCHEDULE.beta_end, beta_schedule="scaled_linear", clip_sample=False,
