@@ -15,7 +15,7 @@ __all__ = ["Wanted", "contains_object", "object_masks", "recognise"]
 
 _SMALLEST = 0.0015  # share of the picture that a region needs to be looked at at all: 25 pixels at 128x128
 _CORE = 0.05  # an object holds a square of this share of the picture's side; smaller specks are none
-_LEAST_SCORE = 0.2  # of P(kind) P(colour) for a pixel to belong to a wanted object; below it is another or a wrong one
+_LEAST_SCORE = 0.05  # of P(kind) P(colour) for a pixel to be a wanted object; less shows another, or a wrong one
 
 
 @dataclass(frozen=True)
