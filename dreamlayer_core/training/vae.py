@@ -97,9 +97,11 @@ class VaeStage:
     def batch(self, generator: torch.Generator, size: int, crop: int | None = None) -> Tensor:
         rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
         if crop is None:
-            crop = self.cache.pictures.shape[1] if rng.random() < 1 / 3 else self.crop
-            size = max(1, size * self.crop**2 // crop**2)
-        pictures = np.stack([self._picture(rng, crop) for _ in range(size)])
+            window = int(self.cache.pictures.shape[1]) if rng.random() < 1 / 3 else self.crop
+            size = max(1, size * self.crop**2 // window**2)
+        else:
+            window = crop
+        pictures = np.stack([self._picture(rng, window) for _ in range(size)])
         pictures = np.where(rng.random((size, 1, 1, 1)) < 0.5, pictures, pictures[:, :, ::-1])
         return torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2)
 
