@@ -15,7 +15,9 @@ __all__ = ["Wanted", "contains_object", "object_masks", "recognise"]
 
 _SMALLEST = 0.0015  # share of the picture that a region needs to be looked at at all: 25 pixels at 128x128
 _CORE = 0.05  # an object holds a square of this share of the picture's side; smaller specks are none
-_LEAST_SCORE = 0.05  # of P(kind) P(colour) for a pixel to be a wanted object; less shows another, or a wrong one
+_LEAST_SCORE = 0.05  # of P(kind) P(colour) for a pixel to belong to a wanted object; less shows another, or a wrong one
+_CLEAR_SCORE = 0.25  # both about 1/2: the pixel says so by itself
+_CLEAR_SHARE = 0.5  # of an object's pixels that must be clear, or what is seen is not what was wanted
 
 
 @dataclass(frozen=True)
@@ -45,14 +47,16 @@ def recognise(scores: DenseScores, regions: Tensor) -> list[tuple[int, int]]:
 def object_masks(scores: DenseScores, wanted: Sequence[Wanted]) -> Tensor:
     """Where each wanted object is in one picture: scores of n = 1 -> masks (f, h, w), 0 or 1, that never overlap.
 
-    A pixel that shows an object belongs to the wanted one it looks most like, if it looks like any.
+    A pixel that shows an object belongs to the wanted one it looks most like, if it looks like any. An object is there
+    only if most of its pixels clearly are of its kind and colour, else its mask is empty.
     """
     kind, color, present = scores.kind[0], scores.color[0], scores.present[0]
     given_object = kind[:NONE] / present.clamp(min=1e-6)
     likeness = torch.stack([given_object[k] * color[c] for k, c in (w.indices for w in wanted)])
-    best = likeness.argmax(0)
-    taken = (present > 0.5) & (likeness.amax(0) > _LEAST_SCORE)
-    return torch.stack([(best == index) & taken for index in range(len(wanted))]).float()
+    mine = (torch.arange(len(wanted))[:, None, None] == likeness.argmax(0)) & (present > 0.5)
+    masks, clear = (mine & (likeness > least) for least in (_LEAST_SCORE, _CLEAR_SCORE))
+    certain = clear.sum((-2, -1)) > _CLEAR_SHARE * masks.sum((-2, -1))
+    return (masks & certain[:, None, None]).float()
 
 
 def contains_object(masks: Tensor) -> Tensor:

@@ -137,6 +137,8 @@ def test_the_committed_classifier_sees_true_scenes_as_they_are(committed):
         assert figures[metric] >= 0.93, metric
     assert figures["alpha_iou"] >= 0.88
     assert figures["purity"] >= 0.97 and figures["detection"] >= 0.97
+    assert figures["wrong_found"] <= 0.02
+    assert figures["shadow"] >= 0.95 and figures["plain_shadow"] <= 0.05
 
 
 def test_the_committed_classifiers_distance_grows_with_corruption(committed):
