@@ -127,10 +127,11 @@ def cell_shares(alphas: Tensor, names: list[tuple[str, str]]) -> Tensor:
 
 
 def train_classifier(
-    data: Path, out: Path, *, steps: int = 4000, minutes: float | None = None, batch: int = 16, resume: bool = False,
+    data: Path, out: Path, *, steps: int = 9000, minutes: float | None = None, batch: int = 16, resume: bool = False,
     seed: int = 0, validation_scenes: int = 100,
 ) -> Path:
-    """Train on the rendered scenes in ``data`` (about ten minutes on two cores).
+    """Train on the rendered scenes in ``data``: 25 minutes on two cores. 4000 steps, ten minutes, find 95 % of true objects
+    in their place, 9000 steps 97 %.
 
     Returns the file written, ``out/export/classifier.safetensors``; the package keeps it as ``EMBEDDED_CLASSIFIER``.
     """
