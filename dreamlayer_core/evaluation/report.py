@@ -26,8 +26,9 @@ _INTRODUCTION = """\
 # Evaluation on held-out scenes
 
 {samples} scenes whose (kind, colour, ground) triples were never trained on, with 1 to 4 foregrounds; DDIM of {steps} steps,
-guidance {guidance}, seed {seed}, {size} pixels. All configurations start from the same noise. Means with 95 % intervals,
-bootstrapped over scenes; arrows say which way is better. *True scene* is the truth itself: the best that can be measured.
+guidance {guidance}, seed {seed}, {size} pixels, views of the transparent decoder: {views}.
+All configurations start from the same noise. Means with 95 % intervals, bootstrapped over scenes; arrows say which way is
+better. *True scene* is the truth itself: the best that can be measured.
 """
 _READING = """\
 - **Object of the layer**: a classifier that sees the layer alone, on gray, names the kind and the colour that were asked for.

@@ -58,7 +58,7 @@ class EvaluationOptions:
     steps: int = 25  # half the paper's 50 (App. B): half the time
     guidance: float = SamplingConfig.guidance
     seed: int = 0
-    views: int = 8
+    views: int = 1  # of the transparent decoder; 8, as generate has, take most of the time
     sweep_samples: int = 48
     context_thresholds: tuple[int, ...] = (1000, 950, 850, 700, 500, 0)  # T_G; 1000 is never, 0 always
     harmonization: tuple[tuple[int, int], ...] = ((0, 0), (200, 0), (400, 200), (600, 400), (800, 600))  # Table 4
