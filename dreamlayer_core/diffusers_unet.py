@@ -18,7 +18,7 @@ from .adapter import LayerAdapter
 from .attention.shared import joint_attention
 from .config import LayerAttentionConfig
 from .errors import InputError, WeightsError
-from .layer_run import AttentionSites, JointMask, LayerRun
+from .layer_run import AttentionSites, JointMask, LayerRun, choose_sites
 from .prompts import LayeredEmbedding
 from .weights import check_fit
 
@@ -32,28 +32,18 @@ def find_sites(unet: UNet2DConditionModel, downscale: int | None) -> AttentionSi
 
     None: the UNet needs no such stage, and ``context`` is empty.
     """
-    names = _attention_names(unet)
-    prefix = None if downscale is None else f"down_blocks.{_context_stage(unet, downscale)}."
-    context = tuple(n for n in names if prefix and n.startswith(prefix) and n.endswith("attn2"))
-    return AttentionSites(
-        all=tuple(names), context=context,
-        shared=tuple(n for n in names if n.startswith("up_blocks.") and n.endswith("attn1")),
-        context_channels=int(_attention(unet, context[0]).to_q.in_features) if context else 0,
-    )
+    return choose_sites(
+        _attention_names(unet), _context_scales(unet), downscale, lambda name: int(_attention(unet, name).to_q.in_features))
 
 
-def _context_stage(unet: UNet2DConditionModel, downscale: int) -> int:
-    """Index of the down block with cross-attention at this scale."""
-    scale, stages = 1, dict[int, int]()
+def _context_scales(unet: UNet2DConditionModel) -> dict[int, int]:
+    """Of each down block with cross-attention, by index, how much smaller than the latent it is."""
+    scale, scales = 1, dict[int, int]()
     for index, block in enumerate(cast(Any, unet.down_blocks)):
         if getattr(block, "has_cross_attention", False):
-            stages.setdefault(scale, index)
+            scales[index] = scale
         scale *= 2 if block.downsamplers else 1
-    if downscale not in stages:
-        raise InputError(
-            f"got a CACA stage of downscale {downscale}; this UNet has cross-attention in its down blocks at "
-            f"{sorted(stages)}; choose one of these")
-    return stages[downscale]
+    return scales
 
 
 def _attention_names(unet: UNet2DConditionModel) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -17,7 +17,7 @@ from .attention.shared import fuse_global, resize_map
 from .config import LayerAttentionConfig
 from .errors import InputError
 
-__all__ = ["DEFAULT_THRESHOLD", "AttentionSites", "Half", "JointMask", "LayerRun"]
+__all__ = ["DEFAULT_THRESHOLD", "AttentionSites", "Half", "JointMask", "LayerRun", "choose_sites"]
 
 Half = Literal["conditional", "unconditional"]
 JointMask = Callable[[int, int], Tensor]
@@ -34,6 +34,27 @@ class AttentionSites:
     context: tuple[str, ...]  # cross-attention of the CACA stage, in order (J of them)
     shared: tuple[str, ...]  # self-attention of the up blocks
     context_channels: int  # of the features at the CACA stage; 0 without one
+
+
+def choose_sites(
+    names: Sequence[str], scales: Mapping[int, int], downscale: int | None, channels: Callable[[str], int]
+) -> AttentionSites:
+    """The sites among a UNet's attention layers, named as diffusers names them (``down_blocks.1.….attn2``).
+
+    ``scales``: of each down block with cross-attention, how much smaller than the latent it is; ``downscale``: the
+    CACA stage's, None for none; ``channels`` of the features at a layer. InputError if no block has that scale.
+    """
+    stages = {scale: index for index, scale in sorted(scales.items(), reverse=True)}
+    if downscale is not None and downscale not in stages:
+        raise InputError(
+            f"got a CACA stage of downscale {downscale}; this UNet has cross-attention in its down blocks at "
+            f"{sorted(stages)}; choose one of these")
+    prefix = None if downscale is None else f"down_blocks.{stages[downscale]}."
+    context = tuple(n for n in names if prefix and n.startswith(prefix) and n.endswith("attn2"))
+    return AttentionSites(
+        all=tuple(names), context=context,
+        shared=tuple(n for n in names if n.startswith("up_blocks.") and n.endswith("attn1")),
+        context_channels=channels(context[0]) if context else 0)
 
 
 @dataclass(eq=False)

@@ -22,15 +22,20 @@ from .errors import InputError
 __all__ = [
     "MAX_FOREGROUNDS",
     "ClipTokens",
+    "EncodedText",
     "LayerPrompts",
     "LayeredEmbedding",
     "TextEncoder",
     "TokenSpan",
     "Tokenizer",
+    "arrange_layers",
     "encode_layers",
     "encode_negative",
     "encode_stacks",
+    "extend_embedding",
     "global_embedding",
+    "join_windows",
+    "padded_length",
     "token_windows",
 ]
 
@@ -140,9 +145,11 @@ class LayeredEmbedding:
         return self.embeddings.shape[1]
 
 
-class _Row(NamedTuple):
-    embedding: Tensor  # (n, D): [SOS], contents, [EOS], pads
-    length: int  # of the contents
+class EncodedText(NamedTuple):
+    """One text after the text encoder: (n, D) with [SOS], contents, [EOS] and pads, and how many tokens the contents are."""
+
+    embedding: Tensor
+    length: int
 
     @property
     def span(self) -> TokenSpan:
@@ -202,14 +209,14 @@ def encode_stacks(
     if not prompts:
         return []
     rows = _encode_texts([text for one in prompts for text in (*one.layers, one.whole)], tokenizer, encode)
-    stacks: list[list[_Row]] = []
+    stacks: list[list[EncodedText]] = []
     for one in prompts:
-        stacks.append([*_assign(rows[: len(one.layers)], layer_assign), rows[len(one.layers)]])
+        stacks.append(rows[: len(one.layers) + 1])
         rows = rows[len(one.layers) + 1 :]
     contents = [sum(row.length for row in stack) for stack in stacks]
     contents += [len(_ids(one.negative, tokenizer)) for one in prompts if one.negative]
-    total = _whole_windows(max(*contents, 0, min_length - 2), tokenizer)
-    return [_layered(stack, total) for stack in stacks]
+    total = padded_length(max(*contents, 0, min_length - 2), tokenizer.model_max_length)
+    return [arrange_layers(stack[:-1], stack[-1], layer_assign, length=total) for stack in stacks]
 
 
 def encode_negative(text: str, tokenizer: Tokenizer, encode: TextEncoder, *, rows: int, length: int) -> Tensor:
@@ -220,19 +227,19 @@ def encode_negative(text: str, tokenizer: Tokenizer, encode: TextEncoder, *, row
             f"got a negative prompt of {row.length} tokens for embeddings of length {length}; "
             "put it into LayerPrompts.negative, which makes room for it, or shorten it"
         )
-    return _extend(row.embedding, length).expand(rows, -1, -1)
+    return extend_embedding(row.embedding, length).expand(rows, -1, -1)
 
 
 def _ids(text: str, tokenizer: Tokenizer) -> list[int]:
     return tokenizer.encode(text.strip())
 
 
-def _whole_windows(contents: int, tokenizer: Tokenizer) -> int:
-    window = tokenizer.model_max_length
+def padded_length(contents: int, window: int) -> int:
+    """The smallest multiple of the window S that holds so many tokens with [SOS] and [EOS]."""
     return math.ceil((contents + 2) / window) * window
 
 
-def _encode_texts(texts: Sequence[str], tokenizer: Tokenizer, encode: TextEncoder) -> list[_Row]:
+def _encode_texts(texts: Sequence[str], tokenizer: Tokenizer, encode: TextEncoder) -> list[EncodedText]:
     ids = [_ids(text, tokenizer) for text in texts]
     windows = [token_windows(one, tokenizer) for one in ids]
     batch = torch.tensor([window for one in windows for window in one], dtype=torch.long)
@@ -243,18 +250,22 @@ def _encode_texts(texts: Sequence[str], tokenizer: Tokenizer, encode: TextEncode
             "the encoder must return its hidden states (windows, tokens, channels)"
         )
     parts = torch.split(hidden, [len(one) for one in windows])
-    return [_Row(_join(part), len(one)) for part, one in zip(parts, ids, strict=True)]
+    room = tokenizer.model_max_length - 2
+    return [join_windows(part, [min(room, len(one) - start) for start in range(0, max(len(one), 1), room)])
+            for part, one in zip(parts, ids, strict=True)]
 
 
-def _join(windows: Tensor) -> Tensor:
-    """(w, S, D) -> one row without the inner [EOS] and [SOS]; a single window stays as the encoder returned it."""
-    if len(windows) == 1:
-        return windows[0]
-    first, *_ = windows
-    return torch.cat([first[:1], windows[:-1, 1:-1].flatten(0, 1), windows[-1, 1:]])
+def join_windows(windows: Tensor, lengths: Sequence[int]) -> EncodedText:
+    """Encoded windows (w, S, D), with so many tokens of contents each -> one text, without the inner [SOS], [EOS] and pads.
+
+    A single window stays as the encoder returned it.
+    """
+    last = len(windows) - 1
+    contents = [window[1 : 1 + length] for window, length in zip(windows[:last], lengths[:last], strict=True)]
+    return EncodedText(torch.cat([windows[0, :1], *contents, windows[last, 1:]]), sum(lengths))
 
 
-def _assign(rows: Sequence[_Row], layer_assign: Tensor | None) -> list[_Row]:
+def _assign(rows: Sequence[EncodedText], layer_assign: Tensor | None) -> list[EncodedText]:
     if layer_assign is None:
         return list(rows)
     width = rows[0].embedding.shape[-1]
@@ -264,21 +275,27 @@ def _assign(rows: Sequence[_Row], layer_assign: Tensor | None) -> list[_Row]:
             "the adapter was made for another text encoder"
         )
     slots = layer_assign.to(rows[0].embedding)
-    assigned = [_Row(row.embedding + slot, row.length) for row, slot in zip(rows, slots, strict=False)]
+    assigned = [EncodedText(row.embedding + slot, row.length) for row, slot in zip(rows, slots, strict=False)]
     return assigned + list(rows[len(assigned) :])
 
 
-def _layered(stack: Sequence[_Row], total: int) -> LayeredEmbedding:
-    *layers, whole = stack
+def arrange_layers(
+    layers: Sequence[EncodedText], whole: EncodedText, layer_assign: Tensor | None, *, length: int
+) -> LayeredEmbedding:
+    """The rows of one picture from its encoded texts: background, foregrounds, and the text of the whole (or the empty one).
+
+    `length` is S_total, `padded_length` of the longest row's contents, which is the global one's. See `encode_stacks`.
+    """
+    layers = _assign(layers, layer_assign)
     own_spans = tuple(row.span for row in layers)
     embeddings = [row.embedding for row in layers]
     joined, spans = global_embedding(embeddings, own_spans, whole.embedding)
     whole_start = spans[-1].stop
-    rows = torch.stack([_extend(row, total) for row in (*embeddings, joined)])
+    rows = torch.stack([extend_embedding(row, length) for row in (*embeddings, joined)])
     return LayeredEmbedding(rows, own_spans, spans, TokenSpan(whole_start, whole.length))
 
 
-def _extend(row: Tensor, total: int) -> Tensor:
+def extend_embedding(row: Tensor, total: int) -> Tensor:
     """(n, D) -> (total, D). Whole repeats come first: they leave a softmax over the tokens as it was. The pad fills the rest."""
     repeats, rest = divmod(total, len(row))
     if repeats == 0:

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from ..errors import InputError
 
-__all__ = ["fuse_global", "joint_attention", "resize_map"]
+__all__ = ["fuse_global", "join_rows", "joint_attention", "resize_map", "split_rows"]
 
 
 def fuse_global(tokens: Tensor, maps: Tensor) -> Tensor:
@@ -56,10 +56,21 @@ def joint_attention(
     mask: boolean, True = may look, broadcastable to (rows * n, rows * n), see `inversion_mask`.
     Raises InputError if the batch is not made of whole stacks.
     """
-    if len(query) % rows:
-        raise InputError(f"got {len(query)} layer rows; with {rows} rows a stack, give a multiple of {rows}")
-    joined = [
-        rearrange(x, "(b rows) n (heads d) -> b heads (rows n) d", rows=rows, heads=heads) for x in (query, key, value)
-    ]
+    joined = [rearrange(join_rows(x, rows), "b n (heads d) -> b heads n d", heads=heads) for x in (query, key, value)]
     attended = functional.scaled_dot_product_attention(*joined, attn_mask=mask)
-    return rearrange(attended, "b heads (rows n) d -> (b rows) n (heads d)", rows=rows)
+    return split_rows(rearrange(attended, "b heads n d -> b n (heads d)"), rows)
+
+
+def join_rows(tokens: Tensor, rows: int) -> Tensor:
+    """(stacks * rows, n, c) -> (stacks, rows * n, c): all rows of a picture in one sequence (Eq. 10), without a copy.
+
+    Raises InputError if the batch is not made of whole stacks.
+    """
+    if len(tokens) % rows:
+        raise InputError(f"got {len(tokens)} layer rows; with {rows} rows a stack, give a multiple of {rows}")
+    return rearrange(tokens, "(stack row) n c -> stack (row n) c", row=rows)
+
+
+def split_rows(tokens: Tensor, rows: int) -> Tensor:
+    """(stacks, rows * n, c) -> (stacks * rows, n, c): the inverse of ``join_rows``."""
+    return rearrange(tokens, "stack (row n) c -> (stack row) n c", row=rows)

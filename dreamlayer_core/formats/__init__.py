@@ -1,10 +1,10 @@
 """Saved layer stacks: a folder with stack.json and pictures, PSD and OpenRaster.
 
-The door of the package: `save_stack` writes, `load_stack` reads, `flatten_saved` reads and merges.
+The door of the package: `save_stack` and `save_file` write, `load_stack` reads, `flatten_saved` reads and merges.
 """
 
 from .document import FORMAT_VERSION, StackDocument, read_document
-from .folder import FORMATS, flatten_saved, load_stack, save_stack
+from .folder import FORMATS, flatten_saved, load_stack, save_file, save_stack
 from .limits import Limits
 from .overview import draw_overview
 from .png import image_from_tensor, tensor_from_image, write_png
@@ -19,6 +19,7 @@ __all__ = [
     "image_from_tensor",
     "load_stack",
     "read_document",
+    "save_file",
     "save_stack",
     "tensor_from_image",
     "write_png",

@@ -1,7 +1,8 @@
-"""A folder that appears whole or not at all."""
+"""Folders and files that appear whole or not at all."""
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 from collections.abc import Generator
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from ..errors import DreamLayerError, OutputError
 
-__all__ = ["staged_folder"]
+__all__ = ["staged_file", "staged_folder"]
 
 
 @contextmanager
@@ -35,6 +36,42 @@ def staged_folder(target: Path, *, overwrite: bool, mark: str) -> Generator[Path
         raise
     except OSError as error:
         raise OutputError(f"{target} cannot be written ({error}); choose another folder") from error
+
+
+@contextmanager
+def staged_file(target: Path) -> Generator[Path, None, None]:
+    """A path beside `target` to write a file at, which becomes `target` at the end of the block.
+
+    If the block raises anything, an interrupt too, nothing remains. An existing `target` is refused.
+    Raises `OutputError`, also for every `OSError` of the block.
+    """
+    target = _resolved(target)
+    try:
+        _check_new(target)
+        staging = _sibling(target, "partial")
+        try:
+            yield staging
+            _publish_file(staging, target)
+        finally:
+            staging.unlink(missing_ok=True)
+    except DreamLayerError:
+        raise
+    except OSError as error:
+        raise OutputError(f"{target} cannot be written ({error}); choose another place") from error
+
+
+def _check_new(target: Path) -> None:
+    if os.path.lexists(target):
+        raise OutputError(f"{target} already exists; choose another name")
+
+
+def _publish_file(staging: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(staging, target)  # unlike a rename it never replaces what has appeared there meanwhile
+    except OSError:  # also where the disk knows no hard links
+        _check_new(target)
+        staging.rename(target)
 
 
 def _resolved(target: Path) -> Path:

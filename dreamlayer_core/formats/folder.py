@@ -1,7 +1,8 @@
-"""A saved stack: one folder with everything, that appears whole or not at all."""
+"""A saved stack: one folder with everything, or one file, that appears whole or not at all."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,19 +13,20 @@ from torch import Tensor
 from ..composite import flatten
 from ..errors import FormatError, InputError, OutputError
 from ..layers import Layer, LayerStack
-from .atomic import staged_folder
+from .atomic import staged_file, staged_folder
 from .document import LayerEntry, StackDocument, describe, plain_json, read_document
 from .limits import Limits, PixelBudget
 from .ora import read_ora, write_ora
 from .overview import draw_overview
 from .png import read_png, write_png
 
-__all__ = ["FORMATS", "flatten_saved", "load_stack", "save_stack"]
+__all__ = ["FORMATS", "flatten_saved", "load_stack", "save_file", "save_stack"]
 
 FORMATS = ("png", "psd", "ora")
 DOCUMENT = "stack.json"
 _RESULT = "harmonized"
 _LAYERED = {"ora": "stack.ora", "psd": "stack.psd"}
+_INSTALL = f"install it (pip install psd-tools, for the Python {sys.executable})"
 
 
 def save_stack(
@@ -64,6 +66,25 @@ def save_stack(
     target = Path(folder).expanduser()
     with staged_folder(target, overwrite=overwrite, mark=DOCUMENT) as staging:
         _write_all(staging, stack, document, harmonized, context_maps)
+    return target
+
+
+def save_file(stack: LayerStack, path: str | Path, *, harmonized: Tensor | None = None) -> Path:
+    """Write a stack as one .psd or .ora file and return its path; `harmonized` (3, height, width) as in `save_stack`.
+
+    The file appears at once when everything is written, and not at all if anything fails or the run is interrupted.
+    Raises `InputError` for values that do not fit, `OutputError` where the file exists or cannot be made.
+    """
+    _check_extras(stack, harmonized, None)
+    target = Path(path).expanduser()
+    kind, extra = target.suffix.lower(), () if harmonized is None else (_result_layer(harmonized),)
+    if kind not in (".psd", ".ora"):
+        raise InputError(f"got the file name {target.name!r}; end it in .psd or .ora")
+    with staged_file(target) as staging:
+        if kind == ".psd":
+            _save_psd(stack, staging, extra)
+        else:
+            write_ora(stack, staging, extra=extra)
     return target
 
 
@@ -116,7 +137,7 @@ def _save_psd(stack: LayerStack, path: Path, extra: Sequence[Layer]) -> None:
     try:
         from .psd import write_psd  # noqa: PLC0415 - psd-tools is loaded only where a PSD is written
     except ImportError as error:
-        raise OutputError(f"a PSD needs psd-tools ({error}); install it, or save without the format psd") from error
+        raise OutputError(f"a PSD needs psd-tools ({error}); {_INSTALL}, or save without the format psd") from error
     write_psd(stack, path, extra=extra)
 
 
@@ -124,7 +145,7 @@ def _load_psd(path: Path, limits: Limits) -> LayerStack:
     try:
         from .psd import read_psd  # noqa: PLC0415 - psd-tools is loaded only where a PSD is read
     except ImportError as error:
-        raise FormatError(f"{path} needs psd-tools ({error}); install it, or give an .ora file") from error
+        raise FormatError(f"{path} needs psd-tools ({error}); {_INSTALL}, or give an .ora file") from error
     return read_psd(path, limits)
 
 

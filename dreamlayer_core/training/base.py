@@ -13,6 +13,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -98,7 +99,9 @@ class BaseStage:
         self.cache, self.vae, self.tokenizer = cache, vae, tokenizer
         unet = cast(Any, unet or make_unet()).requires_grad_(True).to(memory_format=torch.channels_last)
         text_encoder = (text_encoder or make_text_encoder(tokenizer)).requires_grad_(True)
-        text_encoder.set_attn_implementation("eager")  # on a CPU, the fused kernel's backward takes thrice as long
+        if unet.device.type == "cpu":  # there, the fused kernel's backward takes thrice as long
+            text_encoder.set_attn_implementation("eager")
+            unet.set_attn_processor(AttnProcessor())
         self.module = _BaseLoss(text_encoder, cast(UNet2DConditionModel, unet), ClipTokens(tokenizer))
 
     def _example(self, rng: np.random.Generator) -> tuple[np.ndarray, str | LayerPrompts]:
@@ -130,7 +133,8 @@ class BaseStage:
         return _Batch(latents, torch.randn(latents.shape, generator=generator), timesteps, [e[1] for e in examples])
 
     def _sample_latents(self, prompts: Sequence[str | LayerPrompts], steps: int = 25, guidance: float = 4.0) -> Tensor:
-        latents = torch.randn(len(prompts), 4, 32, 32, generator=torch.Generator().manual_seed(7)).to(self.module.unet.device)
+        latents = torch.randn(len(prompts), *self.cache.pictures.shape[1:], generator=torch.Generator().manual_seed(7))
+        latents = latents.to(self.module.unet.device)
         text = self.module.encode([*prompts, *[""] * len(prompts)])
         timesteps = SCHEDULE.timesteps(steps)
         for t, previous in zip(timesteps, [*timesteps[1:], -1], strict=True):

@@ -20,8 +20,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..errors import InputError, WeightsError
+from .muon import Muon
 
 __all__ = ["LoopConfig", "Stage", "load_ema", "train"]
+
+_MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +46,7 @@ class LoopConfig:
     log_every: int = 50
     minutes: float | None = None  # stop (saving) after this long; resume goes on
     resume: bool = False
+    muon: bool = False  # Muon for the matrices instead of AdamW
 
 
 class Stage(Protocol):
@@ -104,7 +108,7 @@ class _State:
         for name, parameter in self.parameters.items():
             tensors[f"model/{name}"], tensors[f"ema/{name}"] = parameter.detach(), self.ema[name]
             moments = self.optimizer.state.get(parameter, {})
-            for key in ("exp_avg", "exp_avg_sq"):
+            for key in _MOMENTS:
                 if key in moments:
                     tensors[f"{key}/{name}"] = moments[key]
         partial = path.with_suffix(".partial")
@@ -120,12 +124,11 @@ class _State:
                     raise WeightsError(f"{path} has no parameter {name}; it belongs to another stage or size")
                 parameter.copy_(file.get_tensor(f"model/{name}"))
                 self.ema[name].copy_(file.get_tensor(f"ema/{name}"))
-                if f"exp_avg/{name}" in file.keys():
-                    self.optimizer.state[parameter] = {
-                        "step": torch.tensor(float(self.step), device=parameter.device),
-                        "exp_avg": file.get_tensor(f"exp_avg/{name}").to(parameter.device),
-                        "exp_avg_sq": file.get_tensor(f"exp_avg_sq/{name}").to(parameter.device),
-                    }
+                moments = {key: file.get_tensor(f"{key}/{name}").to(parameter.device)
+                           for key in _MOMENTS if f"{key}/{name}" in file.keys()}
+                if moments:
+                    step = torch.tensor(float(self.step), device=parameter.device)
+                    self.optimizer.state[parameter] = {"step": step, **moments}
 
 
 def load_ema(module: nn.Module, path: Path) -> int:
@@ -163,13 +166,14 @@ def train(stage: Stage, config: LoopConfig) -> None:
     torch.manual_seed(config.seed)  # dropout and posterior noise inside the stages
     # before the averages are made, so that they lie where the parameters do
     parameters = list(_trained(stage.module.to(accelerator.device)).values())
-    optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=0.01, betas=(0.9, 0.99), fused=True)
+    make = Muon if config.muon else torch.optim.AdamW
+    optimizer = make(parameters, lr=config.learning_rate, weight_decay=0.01, betas=(0.9, 0.99), fused=True)
     state = _State(stage.module, optimizer)
     if config.resume and checkpoint.exists():
         state.load(checkpoint)
         console.print(f"resumed from step {state.step}")
     module, prepared = accelerator.prepare(stage.module, optimizer)
-    started, seen, totals = time.monotonic(), 0, dict[str, float]()
+    started, seen, totals, logged = time.monotonic(), 0, dict[str, float](), state.step
 
     def save(sheet: bool) -> None:
         if not accelerator.is_main_process:
@@ -202,12 +206,13 @@ def train(stage: Stage, config: LoopConfig) -> None:
         for key, value in losses.items():
             totals[key] = totals.get(key, 0.0) + float(value.detach())
         if state.step % config.log_every == 0 and accelerator.is_main_process:
-            means = {k: v / config.log_every for k, v in totals.items()}
+            means = {k: v / (state.step - logged) for k, v in totals.items()}
             speed = seen / (time.monotonic() - started)
             _log(config.out / "log.jsonl", {"step": state.step, "per_second": speed, **means})
             shown = " ".join(f"{k} {v:.4f}" for k, v in means.items())
             console.print(f"step {state.step}/{config.steps}  {shown}  {speed:.1f}/s")
             totals.clear()
+            logged = state.step
         if state.step % config.save_every == 0:
             save(state.step % config.sample_every == 0)
     save(True)

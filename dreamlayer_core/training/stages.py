@@ -31,11 +31,11 @@ from .vae import VaeStage
 __all__ = ["run_adapter", "run_base", "run_decoder", "run_vae"]
 
 
-def _config(options: TrainOptions, *, steps: int, batch: int, learning_rate: float, ema: float = 0.999) -> LoopConfig:
+def _config(options: TrainOptions, *, steps: int, batch: int, learning_rate: float, ema: float = 0.999, muon: bool = False) -> LoopConfig:
     return LoopConfig(
         out=options.out, steps=options.steps or steps, batch=options.batch or batch, ema=ema,
         learning_rate=options.learning_rate or learning_rate, minutes=options.minutes, resume=options.resume,
-        seed=options.seed, precision=options.precision, sample_every=500, save_every=250)
+        seed=options.seed, precision=options.precision, sample_every=500, save_every=250, muon=muon)
 
 
 def _model(options: TrainOptions) -> Path:
@@ -89,7 +89,7 @@ def run_base(options: TrainOptions) -> None:
         with PartialState().main_process_first():
             tokenizer = make_tokenizer(cache, options.out / "tokenizer")
         stage = BaseStage(_latents(cache, vae, options), vae, tokenizer)
-    _finish(stage, _config(options, steps=20_000, batch=32, learning_rate=6e-4), model)
+    _finish(stage, _config(options, steps=20_000, batch=32, learning_rate=6e-4, muon=True), model)
 
 
 def run_decoder(options: TrainOptions) -> None:

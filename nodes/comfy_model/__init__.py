@@ -1,0 +1,1 @@
+"""The bridge between ComfyUI's model classes and the core."""

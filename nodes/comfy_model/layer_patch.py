@@ -1,0 +1,156 @@
+"""The method on a MODEL: CACA and LSSA through ComfyUI's public hooks, with an undo of ComfyUI's own.
+
+The MODEL carries one wrapper and settings. What a run knows is made when sampling starts, put into that run's own copy
+of ``model_options``, and gone with it: neither a clone nor a second run ever sees it. The adapter's shared K and V are
+ordinary weight patches, so that LoRAs, merging and offloading treat them as such; the foregrounds' second set is held
+as its difference from the first, and added behind ComfyUI's own projections.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import comfy.model_management
+import comfy.model_patcher
+import comfy.model_sampling
+import comfy.patcher_extension
+import comfy.utils
+import torch
+from torch import Tensor
+
+from ...dreamlayer_core.adapter import LayerAdapter
+from ...dreamlayer_core.config import LayerAttentionConfig
+from ...dreamlayer_core.errors import InputError, WeightsError
+from ...dreamlayer_core.layer_run import AttentionSites, LayerRun
+from ...dreamlayer_core.weights import Adapter, check_fit
+from .run import PatchedRun
+from .sites import UnetSites, find_sites, original_weight
+
+__all__ = ["KEY", "LayerPatch", "MapSink", "patch_model"]
+
+KEY = "dreamlayer"
+_DEFAULT_DOWNSCALE = 4  # App. D.1: 16x16 at 512 px
+
+
+class MapSink:
+    """Where a sampler node finds the newest context map (stacks, fg, h, w) of its run."""
+
+    maps: Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LayerPatch:
+    """What Patch Model attaches to a MODEL: settings only, no state."""
+
+    config: LayerAttentionConfig
+    adapter: comfy.model_patcher.ModelPatcher | None  # of a LayerAdapter: differences of the foregrounds' K and V, and the rest
+    where: UnetSites
+    sites: AttentionSites
+    start_sigma: float
+    end_sigma: float
+
+    def outer_sample(self, executor: Any, *args: Any, **kwargs: Any) -> Any:
+        """OUTER_SAMPLE wrapper: makes the run's state, and drops it whatever happens."""
+        guider = executor.class_obj
+        layered = [cond for group in guider.conds.values() for cond in group or () if KEY in cond]
+        if not layered:
+            return executor(*args, **kwargs)  # harmonising, or a plain picture: the adapter's shared weights alone
+        run = self._run(guider, layered, noise=args[0])
+        run.install(guider.model_options["transformer_options"])
+        try:
+            return executor(*args, **kwargs)
+        finally:
+            run.drop()
+
+    def _run(self, guider: Any, layered: list[dict[str, Any]], noise: Tensor) -> PatchedRun:
+        embeddings = {cond["uuid"]: cond[KEY] for cond in layered}
+        heights = {len(e.embeddings) for e in embeddings.values()}
+        if len(heights) != 1:
+            raise InputError(f"got conditionings of {sorted(heights)} rows in one run; combine those of one plan")
+        rows = heights.pop()
+        if len(noise) % rows:
+            raise InputError(
+                f"got a latent of {len(noise)} rows for prompts of {rows} (background, {rows - 2} foregrounds and the "
+                "whole); give Empty Layered Latent and Encode Layers the same plan")
+        adapter = None if self.adapter is None else self.adapter.model
+        state = LayerRun(config=self.config, adapter=adapter, sites=self.sites, rows=rows)
+        sink = guider.model_options["transformer_options"].get("dreamlayer_sink")
+        return PatchedRun(
+            state=state, where=self.where.blocks, embeddings=embeddings, stacks=len(noise) // rows,
+            start_sigma=self.start_sigma, end_sigma=self.end_sigma, sink=sink)
+
+
+def patch_model(
+    model: comfy.model_patcher.ModelPatcher, adapter: Adapter | None, config: LayerAttentionConfig, *,
+    strength: float = 1.0, start_percent: float = 0.0, end_percent: float = 1.0,
+) -> comfy.model_patcher.ModelPatcher:
+    """A clone of ``model`` with the method on it; with everything off and no adapter, a plain clone.
+
+    ``strength`` scales the adapter's weights. Raises InputError for a model that is patched already or no UNet, and
+    WeightsError for an adapter made for another base.
+    """
+    if model.get_attachment(KEY) is not None:
+        raise InputError("got a model that is patched already; connect the model from before the other Patch Model")
+    patched = model.clone()
+    if adapter is None and not config.active:
+        return patched
+    where = find_sites(model)
+    sites = where.choose(model, _downscale(config, adapter) if config.caca else None)
+    module = None
+    if adapter is not None:
+        _check(model, adapter, where, sites)
+        module = _apply(patched, adapter, where, strength)
+    sampling = model.get_model_object("model_sampling")
+    patch = LayerPatch(
+        config=config, adapter=module, where=where, sites=sites,
+        start_sigma=float(sampling.percent_to_sigma(start_percent)), end_sigma=float(sampling.percent_to_sigma(end_percent)))
+    patched.set_attachments(KEY, patch)
+    patched.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.OUTER_SAMPLE, KEY, patch.outer_sample)
+    return patched
+
+
+def _downscale(config: LayerAttentionConfig, adapter: Adapter | None) -> int:
+    if config.downscale is not None:
+        return config.downscale
+    return adapter.settings.caca_downscale if adapter is not None else _DEFAULT_DOWNSCALE
+
+
+def _check(
+    model: comfy.model_patcher.ModelPatcher, adapter: Adapter, where: UnetSites, sites: AttentionSites
+) -> None:
+    shapes = {name: tuple(comfy.utils.get_attr(model.model, key).shape) for name, key in where.keys.items()}
+    check_fit(adapter, shapes)
+    settings, sampling = adapter.settings, model.get_model_object("model_sampling")
+    velocity = isinstance(sampling, comfy.model_sampling.V_PREDICTION)
+    if velocity != (settings.prediction_type == "v_prediction"):
+        kind = "v_prediction" if velocity else "epsilon"
+        raise WeightsError(f"an adapter for models of prediction type {settings.prediction_type!r}, but this model's is "
+                           f"{kind!r}; give an adapter made for this base model")
+    if sites.context and settings.num_context_layers and settings.context_features != sites.context_channels:
+        raise WeightsError(
+            f"the adapter's context-aware layers read {settings.context_features} channels, but the CACA stage of this "
+            f"model has {sites.context_channels}; leave the stage to the adapter (downscale 0)")
+
+
+def _apply(
+    patched: comfy.model_patcher.ModelPatcher, adapter: Adapter, where: UnetSites, strength: float
+) -> comfy.model_patcher.ModelPatcher:
+    """Shared K and V become weight patches; the rest, a model of its own that is loaded and offloaded with this one."""
+    shared, foreground = dict[str, Any](), dict[str, Tensor]()
+    for name, key in where.keys.items():
+        base = original_weight(patched, key)
+        both = adapter.shared_kv[name].float() if name in adapter.shared_kv else base
+        if name in adapter.shared_kv:
+            shared[key] = ("diff", (both - base,))
+        if name in adapter.foreground_kv:
+            foreground[name] = (adapter.foreground_kv[name].float() - both) * strength
+    patched.add_patches(shared, strength)
+    module = LayerAdapter.from_weights(replace(adapter, shared_kv={}, foreground_kv=foreground))
+    dtype = patched.model.get_dtype_inference()
+    module.foreground.to(dtype if dtype.is_floating_point and dtype.itemsize >= 2 else torch.float32)
+    management = comfy.model_management
+    own = comfy.model_patcher.ModelPatcher(
+        module, load_device=patched.load_device, offload_device=management.unet_offload_device())
+    patched.set_additional_models(KEY, [own])
+    return own

@@ -1,0 +1,18 @@
+"""What the pack gives to ComfyUI."""
+
+from __future__ import annotations
+
+from comfy_api.latest import ComfyExtension, io
+
+from . import loaders, patch, prompts
+
+__all__ = ["NODES", "DreamLayerExtension"]
+
+NODES: list[type[io.ComfyNode]] = [*loaders.NODES, *prompts.NODES, *patch.NODES]
+
+
+class DreamLayerExtension(ComfyExtension):
+    """All nodes of the pack."""
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return NODES

@@ -1,0 +1,66 @@
+"""The method on a MODEL."""
+
+from __future__ import annotations
+
+import comfy.model_patcher
+from comfy_api.latest import io
+
+from ..dreamlayer_core.config import LayerAttentionConfig
+from .comfy_model.layer_patch import patch_model
+from .sockets import AdapterSocket, LoadedAdapter
+
+__all__ = ["NODES"]
+
+
+class PatchModel(io.ComfyNode):
+    """CACA, LSSA and an adapter on a model."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DreamLayerPatchModel",
+            display_name="Patch Model (DreamLayer)",
+            category="DreamLayer",
+            description="Lets the layers of a picture attend to each other while they are sampled. Works with every "
+                        "sampler, with LoRAs, ControlNet and conditioning areas. With everything off and no adapter the "
+                        "model is the stock one.",
+            search_aliases=["dreamlayer", "layer attention", "context-aware cross-attention", "layer-shared self-attention"],
+            inputs=[
+                io.Model.Input("model", tooltip="A Stable Diffusion model, or the embedded one."),
+                AdapterSocket.Input("adapter", optional=True, tooltip="Without one, the method works training-free."),
+                io.Boolean.Input("caca", default=True, tooltip="Context-aware cross-attention: layers stand where the whole "
+                                                              "picture has them."),
+                io.Boolean.Input("lssa", default=True, tooltip="Layer-shared self-attention: layers agree in style and light."),
+                io.Float.Input("strength", default=1.0, min=0.0, max=2.0, step=0.05,
+                               tooltip="Of the adapter's weights; 1 as trained, 0 the base model's own."),
+                io.Int.Input("context_threshold", default=-1, min=-1, max=1000,
+                             tooltip="T_G: the context map acts at timesteps from here up. -1: the adapter's, or the "
+                                     "paper's 850."),
+                io.Float.Input("start_percent", default=0.0, min=0.0, max=1.0, step=0.01,
+                               tooltip="CACA and LSSA act from this share of the sampling on."),
+                io.Float.Input("end_percent", default=1.0, min=0.0, max=1.0, step=0.01,
+                               tooltip="CACA and LSSA act up to this share of the sampling."),
+                io.Float.Input("smoothing", default=0.0, min=0.0, max=8.0, step=0.1, advanced=True,
+                               tooltip="Blur of the context map in cells. Without an adapter, 0.5 to 1 calms its grain."),
+                io.Int.Input("context_downscale", default=0, min=0, max=8, advanced=True,
+                             tooltip="Which stage reads the context map: how much smaller than the latent it is. 0: the "
+                                     "adapter's, or the paper's 4."),
+            ],
+            outputs=[io.Model.Output("model", display_name="model", tooltip="For Layered KSampler, or any other sampler.")],
+        )
+
+    @classmethod
+    def execute(
+        cls, model: comfy.model_patcher.ModelPatcher, adapter: LoadedAdapter | None = None, caca: bool = True,
+        lssa: bool = True, strength: float = 1.0, context_threshold: int = -1, start_percent: float = 0.0,
+        end_percent: float = 1.0, smoothing: float = 0.0, context_downscale: int = 0,
+    ) -> io.NodeOutput:
+        config = LayerAttentionConfig(
+            caca=caca, lssa=lssa, context_threshold=None if context_threshold < 0 else context_threshold,
+            downscale=context_downscale or None, smoothing=smoothing)
+        return io.NodeOutput(patch_model(
+            model, None if adapter is None else adapter.weights, config, strength=strength,
+            start_percent=start_percent, end_percent=end_percent))
+
+
+NODES: list[type[io.ComfyNode]] = [PatchModel]

@@ -1,0 +1,31 @@
+"""ComfyUI runs in a Python of its own. These tests start it; what needs its modules is in ``inside``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+collect_ignore = ["inside"]
+_HINT = "install it with `comfy install`, or set COMFYUI_PATH to its folder"
+
+
+@pytest.fixture(scope="session")
+def comfyui() -> Path:
+    """ComfyUI's folder: COMFYUI_PATH, or comfy-cli's default workspace."""
+    folder = Path(os.environ.get("COMFYUI_PATH") or Path.home() / "comfy" / "ComfyUI")
+    if not (folder / "main.py").is_file():
+        pytest.skip(f"no ComfyUI in {folder}; {_HINT}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def comfy_python(comfyui: Path) -> Path:
+    """The Python that has ComfyUI's requirements: COMFYUI_PYTHON, or that of a venv inside or beside ComfyUI."""
+    places = [comfyui / ".venv", comfyui / "venv", comfyui.parent / ".venv", comfyui.parent / "venv"]
+    named = os.environ.get("COMFYUI_PYTHON")
+    for python in [Path(named)] if named else [place / "bin" / "python" for place in places]:
+        if python.exists():
+            return python
+    pytest.skip(f"no Python for ComfyUI in {', '.join(map(str, places))}; set COMFYUI_PYTHON")

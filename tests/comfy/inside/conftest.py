@@ -1,0 +1,53 @@
+"""Runs in ComfyUI's own Python, with ComfyUI's folder first on the path; loads the pack as ComfyUI does."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+COMFYUI = Path(os.environ["COMFYUI_PATH"])
+PACK = Path(__file__).resolve().parents[3]
+
+sys.path.insert(0, str(COMFYUI))
+
+import comfy.options  # noqa: E402
+
+comfy.options.enable_args_parsing(False)
+
+from comfy.cli_args import args  # noqa: E402
+
+args.cpu = True
+
+import nodes as comfy_nodes  # noqa: E402
+import torch  # noqa: E402
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def pack():
+    """{node id: class} of our nodes, loaded through ComfyUI's own loader."""
+    before = set(comfy_nodes.NODE_CLASS_MAPPINGS)
+    assert asyncio.run(comfy_nodes.load_custom_node(str(PACK))), "ComfyUI could not load the pack; see the log above"
+    return {name: cls for name, cls in comfy_nodes.NODE_CLASS_MAPPINGS.items() if name not in before}
+
+
+@pytest.fixture(scope="session")
+def core(pack):
+    """The pack's own copy of the core: `core("layers")` is its module dreamlayer_core.layers."""
+    import importlib  # noqa: PLC0415 - used by this fixture alone
+
+    root = next(name for name, module in sys.modules.items()
+                if getattr(module, "__file__", None) == str(PACK / "__init__.py"))
+    return lambda name: importlib.import_module(f"{root}.dreamlayer_core.{name}")
+
+
+@pytest.fixture(autouse=True)
+def no_gradients():
+    """As ComfyUI runs nodes."""
+    with torch.inference_mode():
+        yield
