@@ -1,7 +1,7 @@
 """Layers that are scaled, flipped and turned: where they come to stand, and their pixels there.
 
-Order and rounding are those of ComfyUI's layer editor (flip, scale, then turn about the centre), so that a layer that was
-placed there stands on the same pixels here.
+Order and rounding are those of ComfyUI's layer editor (flip, scale, then turn about the centre), so that a layer that
+was placed there stands on the same pixels here.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _MOST_PIXELS = 16384  # a side
 
 
 def placed_bounds(x: float, y: float, width: float, height: float, rotation: float) -> Box:
-    """The pixels (x0, y0, x1, y1) around a rectangle that is turned clockwise by `rotation` radians about its centre."""
+    """The pixels (x0, y0, x1, y1) around a rectangle turned clockwise by `rotation` radians about its centre."""
     cos, sin = math.cos(rotation), math.sin(rotation)
     corners = [(across * width / 2, down * height / 2) for down in (-1, 1) for across in (-1, 1)]
     # One sum per corner, not centre ± half the extent: at right angles the last bit decides about a whole pixel.
@@ -46,8 +46,8 @@ def transform_layer(
     """The layer flipped, scaled to `size` (width, height), and turned clockwise by `rotation` radians about its centre.
 
     `layer.x` and `layer.y` are the corner before the turn; the result has the corner of the box around what was turned.
-    Without scaling and turning no pixel value changes. Raises `InputError` for sizes outside 1 to 16384, or an angle that
-    is not finite.
+    Without scaling and turning no pixel value changes. Raises `InputError` for sizes outside 1 to 16384, or an angle
+    that is not finite.
     """
     size = size or (layer.width, layer.height)
     _check(layer, size, rotation)
@@ -91,8 +91,9 @@ def _resampled(layer: Layer, size: tuple[int, int], rotation: float) -> tuple[Te
     # Premultiplied, so that colours under alpha 0 do not bleed into the edge.
     premultiplied = torch.cat([premultiply(layer.color, layer.alpha), layer.alpha])
     planes = torch.stack([_resampled_plane(plane, size, rotation) for plane in premultiplied]).to(layer.alpha)
-    alpha = planes[3:].clamp(0, 1)
-    return unpremultiply(planes[:3], alpha).clamp(0, 1), alpha
+    color, alpha = planes[:3], planes[3:]
+    # By the alpha as it is: where the filter overshoots, it does so in both.
+    return unpremultiply(color, alpha).clamp(0, 1), alpha.clamp(0, 1)
 
 
 def _resampled_plane(plane: Tensor, size: tuple[int, int], rotation: float) -> Tensor:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import UNet2DConditionModel
 from safetensors.torch import save_file
 from torch import Tensor
 
+from dreamlayer_core.adapter import LayerAdapter
 from dreamlayer_core.config import HarmonizationConfig, LayerAttentionConfig, SamplingConfig
+from dreamlayer_core.diffusers_unet import layer_attention
 from dreamlayer_core.model_files import EMBEDDED
 from dreamlayer_core.pipeline import DreamLayer
-from dreamlayer_core.prompts import LayerPrompts
+from dreamlayer_core.prompts import LayeredEmbedding, LayerPrompts, TokenSpan
+from dreamlayer_core.sampling import DdimStepper, sample_layers
+from dreamlayer_core.schedule import NoiseSchedule
+from dreamlayer_core.weights import AdapterSettings
+
+from .inside import sd15
 
 PROMPTS = LayerPrompts("green grass under a blue sky", ("a red ball", "a shiny blue cube"), "a sunny picture", "gray")
 CASES: dict[str, dict[str, Any]] = {
@@ -33,7 +42,31 @@ def write_reference(path: Path) -> None:
     tensors: dict[str, Tensor] = {}
     for name, case in CASES.items():
         tensors |= {f"{name}/{key}": value for key, value in _run(model, case).items()}
-    save_file({key: value.contiguous() for key, value in tensors.items()}, path)
+    tensors["sd15/latents"], shapes = _sd15()
+    save_file({key: value.contiguous() for key, value in tensors.items()}, path, {"sd15": json.dumps(shapes)})
+
+
+def _sd15() -> tuple[Tensor, dict[str, list[int]]]:
+    """Latents after 10 guided DDIM steps of an SD1.5-shaped random model with a random adapter, and its weights' shapes."""
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(**sd15.CONFIG)
+    shapes = {name: list(value.shape) for name, value in unet.state_dict().items()}
+    weights = sd15.unet_weights(shapes)
+    unet.load_state_dict(weights, assign=True)
+    adapter = LayerAdapter(
+        AdapterSettings(**sd15.ADAPTER), sd15.adapter_weights(weights, "shared"), sd15.adapter_weights(weights, "foreground"))
+    embedding = LayeredEmbedding(
+        sd15.embeddings(), tuple(TokenSpan(*one) for one in sd15.OWN_SPANS), tuple(TokenSpan(*one) for one in sd15.SPANS),
+        TokenSpan(10, 0))
+    text = torch.cat([sd15.negative().expand(sd15.ROWS, -1, -1), sd15.embeddings()])
+    with layer_attention(unet.eval(), [embedding], None, adapter.eval()) as run:
+        def denoise(latents: Tensor, timestep: int) -> Tensor:
+            run.begin(timestep, (sd15.CELLS, sd15.CELLS), ("unconditional", "conditional"))
+            output = unet(torch.cat([latents[0], latents[0]]), timestep, text).sample
+            negative, positive = output.chunk(2)
+            return (negative + sd15.GUIDANCE * (positive - negative))[None]
+
+        return sample_layers(denoise, sd15.noise()[None], DdimStepper(NoiseSchedule(), sd15.STEPS))[0][0], shapes
 
 
 def _run(model: DreamLayer, case: dict[str, Any]) -> dict[str, Tensor]:

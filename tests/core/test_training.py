@@ -17,27 +17,28 @@ from dreamlayer_core.pipeline import DreamLayer
 from dreamlayer_core.prompts import LayerPrompts
 from dreamlayer_core.training.data import SceneCache, render_scenes
 from dreamlayer_core.training.loop import LoopConfig, load_ema, train
+from dreamlayer_core.training.muon import Muon, orthogonalize
 from dreamlayer_core.training.options import TrainOptions
 from dreamlayer_core.training.stages import run_adapter, run_base, run_decoder, run_vae
 
 
 class _Line(nn.Module):
-    def __init__(self):
+    def __init__(self, width=1):
         super().__init__()
-        self.linear = nn.Linear(3, 1)
+        self.linear = nn.Linear(3 if width == 1 else width, width)
 
     def forward(self, batch):
         return {"loss": (self.linear(batch) - batch.sum(1, keepdim=True)).square().mean()}
 
 
 class _LineStage:
-    def __init__(self):
+    def __init__(self, width=1):
         torch.manual_seed(0)
-        self.module = _Line()
+        self.module = _Line(width)
         self.sampled, self.exported = [], None
 
     def batch(self, generator, size):
-        return torch.randn(size, 3, generator=generator)
+        return torch.randn(size, self.module.linear.in_features, generator=generator)
 
     def sample(self, path):
         self.sampled.append(path.name)
@@ -52,23 +53,25 @@ def _settings(out, **changes):
     return LoopConfig(**(values | changes))
 
 
-def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path):
-    whole, first, second = _LineStage(), _LineStage(), _LineStage()
-    train(whole, _settings(tmp_path / "whole"))
+@pytest.mark.parametrize("muon", [False, True])
+def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path, muon):
+    width = 32 if muon else 1
+    whole, first, second = _LineStage(width), _LineStage(width), _LineStage(width)
+    train(whole, _settings(tmp_path / "whole", muon=muon))
     # The learning rate follows config.steps, so the first half is cut off by time, not by steps.
-    train(first, _settings(tmp_path / "cut", minutes=0.0))
+    train(first, _settings(tmp_path / "cut", minutes=0.0, muon=muon))
     assert first.exported is not None
-    cut = _CutAfter(25)
+    cut = _CutAfter(25, width)
     with pytest.raises(KeyboardInterrupt):
-        train(cut, _settings(tmp_path / "cut", resume=True))
-    train(second, _settings(tmp_path / "cut", resume=True))
+        train(cut, _settings(tmp_path / "cut", resume=True, muon=muon))
+    train(second, _settings(tmp_path / "cut", resume=True, muon=muon))
     assert torch.equal(whole.exported, second.exported)
     assert whole.sampled == ["sample-0000030.png", "sample-0000060.png", "sample-0000060.png"]
 
 
 class _CutAfter(_LineStage):
-    def __init__(self, steps):
-        super().__init__()
+    def __init__(self, steps, width=1):
+        super().__init__(width)
         self.left = steps
 
     def batch(self, generator, size):
@@ -76,6 +79,26 @@ class _CutAfter(_LineStage):
         if self.left < 0:
             raise KeyboardInterrupt
         return super().batch(generator, size)
+
+
+def test_muon_takes_orthogonal_steps_for_matrices_and_adamw_steps_for_the_rest():
+    torch.manual_seed(0)
+    assert torch.linalg.svdvals(orthogonalize(torch.randn(2, 32, 96)).float()).sub(1).abs().max() < 0.4
+    parameters = {"kernel": torch.randn(32, 64, 3, 3), "bias": torch.randn(32), "table": torch.randn(77, 32)}
+    makers = {"muon": Muon, "adamw": torch.optim.AdamW}
+    after: dict[str, dict[str, torch.Tensor]] = {}
+    for name, make in makers.items():
+        own = {key: nn.Parameter(value.clone()) for key, value in parameters.items()}
+        for key, value in own.items():
+            value.grad = torch.randn(parameters[key].shape, generator=torch.Generator().manual_seed(len(key)))
+        make(list(own.values()), lr=0.01, weight_decay=0.0).step()
+        after[name] = {key: value.detach() for key, value in own.items()}
+    for key in ("bias", "table"):
+        assert torch.equal(after["muon"][key], after["adamw"][key])
+    step = (after["muon"]["kernel"] - parameters["kernel"]).flatten(1) / 0.01
+    assert 0.1 < step.square().mean().sqrt() < 0.3  # 0.2 by design
+    singular = torch.linalg.svdvals(step)
+    assert singular.max() / singular.min() < 2  # AdamW's are spread over far more
 
 
 def test_it_learns_and_logs(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import sys
 from pathlib import Path
@@ -22,8 +23,9 @@ from comfy.cli_args import args  # noqa: E402
 
 args.cpu = True
 
-import nodes as comfy_nodes  # noqa: E402
 import torch  # noqa: E402
+
+import nodes as comfy_nodes  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -37,13 +39,17 @@ def pack():
 
 
 @pytest.fixture(scope="session")
-def core(pack):
-    """The pack's own copy of the core: `core("layers")` is its module dreamlayer_core.layers."""
-    import importlib  # noqa: PLC0415 - used by this fixture alone
+def module(pack):
+    """The pack's own modules: `module("nodes.sockets")`, `module("dreamlayer_core.layers")`."""
+    root = next(name for name, loaded in sys.modules.items()
+                if getattr(loaded, "__file__", None) == str(PACK / "__init__.py"))
+    return lambda name: importlib.import_module(f"{root}.{name}")
 
-    root = next(name for name, module in sys.modules.items()
-                if getattr(module, "__file__", None) == str(PACK / "__init__.py"))
-    return lambda name: importlib.import_module(f"{root}.dreamlayer_core.{name}")
+
+@pytest.fixture(scope="session")
+def core(module):
+    """The pack's own copy of the core: `core("layers")` is its module dreamlayer_core.layers."""
+    return lambda name: module(f"dreamlayer_core.{name}")
 
 
 @pytest.fixture(autouse=True)

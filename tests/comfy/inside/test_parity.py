@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 import comfy.sample
 import comfy.samplers
+import comfy.sd
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
+
+from . import sd15
 
 _CASES = ["both", "split", "caca", "lssa", "training_free", "two_stacks", "unguided"]
 _STEPS, _SEED, _WIDTH, _HEIGHT = 10, 3, 96, 64
@@ -37,12 +42,16 @@ def error(found: torch.Tensor, expected: torch.Tensor) -> float:
     return float((found - expected).norm() / expected.norm())
 
 
-def sample(core, model, positive, negative, *, guidance=4.0, stacks=1):
-    """As the reference samples: DDIM on 10 timesteps, from unit noise, down to the schedule's first noise level."""
+def levels(core, model):
+    """The reference's noise levels: DDIM on 10 timesteps, down to the schedule's first one."""
     sampling = model.get_model_object("model_sampling")
     timesteps = core("schedule").NoiseSchedule().timesteps(_STEPS)
-    sigmas = torch.cat([sampling.sigmas[timesteps], sampling.sigmas[:1]])
-    rows = len(positive[0][0])
+    return torch.cat([sampling.sigmas[timesteps], sampling.sigmas[:1]])
+
+
+def sample(core, model, positive, negative, *, guidance=4.0, stacks=1):
+    """As the reference samples, from unit noise."""
+    sigmas, rows = levels(core, model), len(positive[0][0])
     noise = core("sampling").initial_noise((rows, 4, _HEIGHT // 4, _WIDTH // 4), _SEED, stacks=stacks).flatten(0, 1)
     # ComfyUI scales noise by sigma below the highest level, where z_t of unit variance is sqrt(1 + sigma²) of it.
     noise = noise * (1 + sigmas[0] ** 2).sqrt() / sigmas[0]
@@ -74,3 +83,59 @@ def test_latents_are_those_of_the_core(pack, core, loaded, plan, reference, case
     found = sample(core, patched, positive, negative, guidance=1.0 if case == "unguided" else 4.0,
                    stacks=2 if case == "two_stacks" else 1)
     assert error(found, reference[f"{case}/latents"]) < 1e-3
+
+
+def test_latents_of_an_sd15_shaped_model_are_those_of_the_core(core, module, reference):
+    with safe_open(os.environ["DREAMLAYER_REFERENCE"], "pt") as file:
+        weights = sd15.unet_weights(json.loads(file.metadata()["sd15"]))
+    settings, prompts = core("weights"), core("prompts")
+    adapter = settings.Adapter(
+        settings=settings.AdapterSettings(**sd15.ADAPTER), layer_assign=torch.zeros(0, 768), context_layers={},
+        shared_kv=sd15.adapter_weights(weights, "shared"), foreground_kv=sd15.adapter_weights(weights, "foreground"))
+    model = comfy.sd.load_diffusion_model_state_dict(weights, model_options={"dtype": torch.float32})
+    patched = module("nodes.comfy_model.layer_patch").patch_model(model, adapter, core("config").LayerAttentionConfig())
+    embedding = prompts.LayeredEmbedding(
+        sd15.embeddings(), tuple(prompts.TokenSpan(*one) for one in sd15.OWN_SPANS),
+        tuple(prompts.TokenSpan(*one) for one in sd15.SPANS), prompts.TokenSpan(10, 0))
+    sigmas = levels(core, model)
+    latents = comfy.sample.sample_custom(
+        patched, sd15.noise() * (1 + sigmas[0] ** 2).sqrt() / sigmas[0], sd15.GUIDANCE,
+        comfy.samplers.sampler_object("ddim"), sigmas, [[embedding.embeddings, {"dreamlayer": embedding}]],
+        [[sd15.negative(), {}]], torch.zeros(sd15.ROWS, 4, sd15.CELLS, sd15.CELLS), seed=0, disable_pbar=True)
+    found = model.model.process_latent_in(latents) / (1 + sigmas[-1] ** 2).sqrt()
+    assert error(found, reference["sd15/latents"]) < 1e-3
+
+
+def test_the_unpatched_model_does_something_else(pack, core, loaded, plan, reference):
+    model, clip, _, _, adapter = loaded
+    positive, negative = pack["DreamLayerEncode"].execute(clip=clip, plan=plan, adapter=adapter).args
+    assert error(sample(core, model, positive, negative), reference["both/latents"]) > 0.1
+
+
+def test_harmonised_picture_and_layers_are_those_of_the_core(pack, core, module, loaded, plan, reference):
+    model, clip, vae, decoder, adapter = loaded
+    positive, negative = pack["DreamLayerEncode"].execute(clip=clip, plan=plan, adapter=adapter).args
+    patched = pack["DreamLayerPatchModel"].execute(model=model, adapter=adapter).args[0]
+    harmonize, sockets = module("nodes.comfy_model.harmonize"), module("nodes.sockets")
+    recorder = harmonize.Recorder(levels(core, patched))
+    recording = patched.clone()
+    recording.add_wrapper_with_key("predict_noise", "test", recorder.predict_noise)
+    scale = model.model.latent_format.scale_factor
+    samples = sample(core, recording, positive, negative) / scale
+    about = sockets.LatentLayers(plan=plan, rows=4, width=_WIDTH, height=_HEIGHT)
+    decoded = pack["DreamLayerDecode"].execute(
+        vae=vae, decoder=decoder, samples={"samples": samples, "dreamlayer": about}, views="1").args
+    alphas = 1 - decoded[2]
+    # What a sampler leaves by rounding grows in the decoders; a step of 8 bits is 4e-3.
+    assert (alphas - reference["both/alphas"][:, 0]).abs().max() < 4e-3
+    # Where a layer is transparent its colours mean nothing.
+    shown = ((decoded[1][..., :3].movedim(-1, 1) - reference["both/colors"]) * reference["both/alphas"]).abs()
+    assert shown.max() < 8e-3
+    trajectory = sockets.SampledTrajectory(
+        latents=recorder.trajectory(), sigmas=levels(core, patched), rows=4, positive=positive, negative=negative, cfg=4.0,
+        sampler="ddim", seed=0, layers=about)
+    latents = harmonize.harmonize(
+        patched, trajectory, alphas[1:][None, :, None], core("config").HarmonizationConfig(), 1.0)
+    latents = latents / (1 + trajectory.sigmas[-1] ** 2).sqrt()
+    picture = vae.decode(latents)[0, :, :_WIDTH]
+    assert (picture.movedim(-1, 0) - reference["both/harmonized"][0]).abs().max() < 8e-3

@@ -1,0 +1,114 @@
+"""Information retained harmonisation (Sec. 3.3) with any of ComfyUI's samplers, and the recorder of what it needs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.model_patcher
+import comfy.patcher_extension
+import comfy.sample
+import comfy.samplers
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from ...dreamlayer_core.config import HarmonizationConfig
+from ...dreamlayer_core.errors import InputError
+from ...dreamlayer_core.harmonization import fuse_latents, resize_alpha
+from ..sockets import LAYERS_KEY, SampledTrajectory
+
+__all__ = ["Recorder", "harmonize"]
+
+
+class Recorder:
+    """Keeps z_t at the sigmas of a run, as the sampler has them (variance-exploding), on the CPU."""
+
+    def __init__(self, sigmas: Tensor) -> None:
+        self.wanted = [float(sigma) for sigma in sigmas[:-1]]
+        self.latents: dict[float, Tensor] = {}
+
+    def predict_noise(self, executor: Any, x: Tensor, timestep: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """PREDICT_NOISE wrapper. Samplers that look between two noise levels call it more often than there are steps."""
+        sigma = float(timestep.flatten()[0])
+        if sigma in self.wanted and sigma not in self.latents:
+            self.latents[sigma] = x.detach().to("cpu", torch.float32, copy=True)
+        return executor(x, timestep, *args, **kwargs)
+
+    def trajectory(self) -> tuple[Tensor, ...]:
+        """One z_t for every step. Raises InputError where a sampler left levels out."""
+        if missing := [sigma for sigma in self.wanted if sigma not in self.latents]:
+            raise InputError(
+                f"the sampler did not visit {len(missing)} of its {len(self.wanted)} noise levels, so the picture cannot "
+                "be harmonised; choose another sampler, such as ddim, euler or dpmpp_2m")
+        return tuple(self.latents[sigma] for sigma in self.wanted)
+
+
+def harmonize(
+    model: comfy.model_patcher.ModelPatcher, trajectory: SampledTrajectory, alphas: Tensor, config: HarmonizationConfig,
+    strength: float, callback: Any = None,
+) -> Tensor:
+    """The harmonised pictures as LATENT values (stacks, c, h, w).
+
+    ``alphas`` (stacks, fg, 1, h, w) at any size; ``strength`` scales them. Raises InputError for ranges without a step.
+    """
+    sampling = model.get_model_object("model_sampling")
+    levels = trajectory.sigmas[:-1]
+    times = [float(sampling.timestep(sigma)) for sigma in levels]
+    fused = [index for index, time in enumerate(times) if config.low <= time <= config.high]
+    if not fused:
+        raise InputError(
+            f"no step of the sampled trajectory lies from T_H {config.high} to T'_H {config.low} (its timesteps are "
+            f"{', '.join(f'{time:.0f}' for time in times)}); widen the range, or sample with more steps or denoise")
+    kept = {index: _stacked(trajectory, index) for index in fused}
+    size = kept[fused[0]].shape[-2:]
+    small = resize_alpha(alphas.float(), (size[0], size[1])) * strength
+    inner = comfy.samplers.sampler_object(trajectory.sampler)
+    guided = _Fusing(inner, kept, small, first=fused[0])
+    guider = comfy.samplers.CFGGuider(model)
+    guider.set_conds(*(_global_row(group) for group in (trajectory.positive, trajectory.negative)))
+    guider.set_cfg(trajectory.cfg)
+    start = torch.zeros_like(kept[fused[0]][:, 0])
+    return guider.sample(
+        start, start, comfy.samplers.KSAMPLER(guided), trajectory.sigmas[fused[0]:], callback=callback,
+        disable_pbar=False, seed=trajectory.seed)
+
+
+def _stacked(trajectory: SampledTrajectory, index: int) -> Tensor:
+    return rearrange(trajectory.latents[index], "(stack row) c h w -> stack row c h w", row=trajectory.rows)
+
+
+def _global_row(conditioning: list[Any]) -> list[Any]:
+    """The conditioning of the whole picture alone: the last row of layered entries."""
+    return [[text[-1:] if LAYERS_KEY in extra else text, {k: v for k, v in extra.items() if k != LAYERS_KEY}]
+            for text, extra in conditioning]
+
+
+class _Fusing:
+    """A sampling function that lays the foregrounds over the picture at every kept step (Eq. 12), then samples freely."""
+
+    def __init__(self, inner: Any, kept: dict[int, Tensor], alphas: Tensor, *, first: int) -> None:
+        self.inner, self.kept, self.alphas, self.first = inner, kept, alphas, first
+
+    def __call__(
+        self, model: Any, x: Tensor, sigmas: Tensor, extra_args: Any = None, callback: Any = None, disable: Any = None,
+        **options: Any,
+    ) -> Tensor:
+        picture = self.kept[self.first][:, 0].to(x)
+        alphas, index = self.alphas.to(x), 0
+        while self.first + index in self.kept and index < len(sigmas) - 1:
+            picture = fuse_latents(picture, self.kept[self.first + index][:, 1:-1].to(x), alphas)
+            picture = self._sample(model, picture, sigmas[index : index + 2], extra_args, callback, index, disable)
+            index += 1
+        if index < len(sigmas) - 1:
+            picture = self._sample(model, picture, sigmas[index:], extra_args, callback, index, disable)
+        return picture
+
+    def _sample(
+        self, model: Any, picture: Tensor, sigmas: Tensor, extra_args: Any, callback: Any, done: int, disable: Any
+    ) -> Tensor:
+        def report(state: dict[str, Any]) -> None:
+            callback({**state, "i": done + state["i"]})
+
+        return self.inner.sampler_function(
+            model, picture, sigmas, extra_args=extra_args, callback=report if callback else None, disable=True,
+            **self.inner.extra_options)

@@ -1,0 +1,187 @@
+"""Sampling all rows of a picture together, and harmonising what came of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.model_patcher
+import comfy.patcher_extension
+import comfy.sample
+import comfy.samplers
+import comfy.utils
+import torch
+from comfy_api.latest import io
+from einops import rearrange
+from torch import Tensor
+
+from ..dreamlayer_core.config import HarmonizationConfig
+from ..dreamlayer_core.errors import InputError
+from ..dreamlayer_core.sampling import initial_noise
+from .comfy_model.harmonize import Recorder, harmonize
+from .comfy_model.layer_patch import KEY, MapSink
+from .comfy_model.previews import step_callback
+from .documents import stacks_from_layers
+from .sockets import LAYERS_KEY, LatentLayers, SampledTrajectory, TrajectorySocket, latent_layers
+
+__all__ = ["NODES"]
+
+_CATEGORY = "DreamLayer/sampling"
+
+
+def parse_layer_seeds(text: str, rows: int) -> dict[int, int]:
+    """``"1: 7, 3: 12"`` -> {1: 7, 3: 12}: seeds of single rows. Raises InputError for anything else."""
+    seeds = dict[int, int]()
+    for part in filter(None, (part.strip() for part in text.replace("\n", ",").split(","))):
+        row, colon, seed = (piece.strip() for piece in part.partition(":"))
+        if not (colon and row.isdecimal() and seed.isdecimal()):
+            raise InputError(f"got the layer seed {part!r}; give rows and seeds such as '1: 7, 3: 12'")
+        if not int(row) < rows:
+            raise InputError(f"got a seed for row {row}; this picture's rows are 0 (background) to {rows - 1} (the whole)")
+        seeds[int(row)] = int(seed)
+    return seeds
+
+
+class LayeredKSampler(io.ComfyNode):
+    """KSampler that knows of layers."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DreamLayerSampler",
+            display_name="Layered KSampler (DreamLayer)",
+            category=_CATEGORY,
+            description="KSampler for layered latents: seeds for single layers, a preview of all of them, the context "
+                        "maps, and the trajectory that Harmonize needs.",
+            search_aliases=["dreamlayer", "ksampler", "sample layers"],
+            inputs=[
+                io.Model.Input("model", tooltip="From Patch Model."),
+                io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True,
+                             tooltip="Of the noise of all rows."),
+                io.Int.Input("steps", default=50, min=1, max=1000, tooltip="The paper takes 50."),
+                io.Float.Input("cfg", default=5.0, min=0.0, max=100.0, step=0.1, round=0.01,
+                               tooltip="Classifier-free guidance: how closely to follow the prompts."),
+                io.Combo.Input("sampler_name", options=comfy.samplers.KSampler.SAMPLERS, default="ddim",
+                               tooltip="Any of ComfyUI's; the paper takes DDIM."),
+                io.Combo.Input("scheduler", options=comfy.samplers.KSampler.SCHEDULERS, default="ddim_uniform",
+                               tooltip="How the noise levels are spaced; the paper's is ddim_uniform."),
+                io.Conditioning.Input("positive", tooltip="From Encode Layers."),
+                io.Conditioning.Input("negative", tooltip="From Encode Layers."),
+                io.Latent.Input("latent_image", tooltip="From Empty Layered Latent or Encode RGBA Layers."),
+                io.Float.Input("denoise", default=1.0, min=0.0, max=1.0, step=0.01,
+                               tooltip="Less than 1 keeps that much of the latent that comes in."),
+                io.String.Input("layer_seeds", default="", optional=True,
+                                tooltip="Seeds of single rows, such as '2: 17' to try another second foreground: 0 is the "
+                                        "background, 1 the first foreground, the last row the whole picture."),
+            ],
+            outputs=[
+                io.Latent.Output("latent", display_name="layered latent", tooltip="For Decode Layers."),
+                TrajectorySocket.Output("trajectory", display_name="trajectory", tooltip="For Harmonize."),
+                io.Image.Output("context_maps", display_name="context maps",
+                                tooltip="Where the whole picture has each foreground: one picture for each, black without CACA."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, model: comfy.model_patcher.ModelPatcher, seed: int, steps: int, cfg: float, sampler_name: str, scheduler: str,
+        positive: list[Any], negative: list[Any], latent_image: dict[str, Any], denoise: float = 1.0, layer_seeds: str = "",
+    ) -> io.NodeOutput:
+        layers = latent_layers(latent_image)
+        _check_rows(positive, layers)
+        start = comfy.sample.fix_empty_latent_channels(
+            model, latent_image["samples"], latent_image.get("downscale_ratio_spacial"))
+        sink, model = MapSink(), model.clone()
+        model.model_options["transformer_options"]["dreamlayer_sink"] = sink
+        sampler = comfy.samplers.KSampler(
+            model, steps=steps, device=model.load_device, sampler=sampler_name, scheduler=scheduler, denoise=denoise,
+            model_options=model.model_options)
+        if len(sampler.sigmas) < 2:
+            raise InputError(f"got a denoise of {denoise}, which leaves nothing to sample; give more than 0")
+        recorder = Recorder(sampler.sigmas)
+        model.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.PREDICT_NOISE, KEY, recorder.predict_noise)
+        stacks = len(start) // layers.rows
+        noise = initial_noise(
+            (layers.rows, *start.shape[1:]), seed, parse_layer_seeds(layer_seeds, layers.rows), stacks=stacks).flatten(0, 1)
+        samples = sampler.sample(
+            noise, positive, negative, cfg=cfg, latent_image=start, denoise_mask=latent_image.get("noise_mask"),
+            callback=step_callback(model, len(sampler.sigmas) - 1),
+            disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED, seed=seed)
+        out = {k: v for k, v in latent_image.items() if not k.startswith("downscale_ratio")} | {"samples": samples.cpu()}
+        trajectory = SampledTrajectory(
+            latents=recorder.trajectory(), sigmas=sampler.sigmas.cpu(), rows=layers.rows, positive=positive,
+            negative=negative, cfg=cfg, sampler=sampler_name, seed=seed, layers=layers)
+        return io.NodeOutput(out, trajectory, _map_pictures(sink.maps, stacks, layers))
+
+
+def _check_rows(positive: list[Any], layers: LatentLayers) -> None:
+    for _, extra in positive:
+        embedding = extra.get(LAYERS_KEY)
+        if embedding is None:
+            raise InputError("got conditioning that is not layered; connect Encode Layers to positive")
+        if len(embedding.embeddings) != layers.rows:
+            raise InputError(
+                f"got prompts for {len(embedding.embeddings) - 1} layers and a latent for {layers.rows - 1}; give Encode "
+                "Layers and Empty Layered Latent the same plan")
+
+
+def _map_pictures(maps: Tensor | None, stacks: int, layers: LatentLayers) -> Tensor:
+    """Context maps (stacks, fg, h, w) as gray IMAGEs (stacks * fg, H, W, 3) of the picture's size."""
+    if maps is None:
+        return torch.zeros(stacks * (layers.rows - 2), layers.height, layers.width, 3)
+    planes = rearrange(maps.float().cpu(), "stack fg h w -> (stack fg) 1 h w")
+    large = comfy.utils.common_upscale(planes, layers.width, layers.height, "bilinear", "disabled").clamp(0, 1)
+    return rearrange(large, "n 1 h w -> n h w 1").expand(-1, -1, -1, 3)
+
+
+class Harmonize(io.ComfyNode):
+    """One coherent picture from the layers."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DreamLayerHarmonize",
+            display_name="Harmonize Layers (DreamLayer)",
+            category=_CATEGORY,
+            description="Samples the picture once more from half way, laying the foregrounds over the background while it "
+                        "does: shadows, contact and light appear that no single layer has.",
+            search_aliases=["dreamlayer", "harmonise", "shadow", "blend", "IRH"],
+            inputs=[
+                io.Model.Input("model", tooltip="The same model as in Layered KSampler."),
+                TrajectorySocket.Input("trajectory", tooltip="From Layered KSampler."),
+                io.Layers.Input("layers", tooltip="From Decode Layers, edited or not: their alphas say where the foregrounds are."),
+                io.Int.Input("high", default=600, min=0, max=1000, tooltip="T_H: fusing starts at this timestep. The paper: 600."),
+                io.Int.Input("low", default=400, min=0, max=1000,
+                             tooltip="T'_H: fusing ends here, and the model paints freely below. The paper: 400."),
+                io.Float.Input("strength", default=1.0, min=0.0, max=1.0, step=0.05,
+                               tooltip="1 as in the paper; less lets the picture drift from the layers."),
+            ],
+            outputs=[io.Latent.Output("latent", display_name="latent", tooltip="The whole picture, for VAE Decode.")],
+        )
+
+    @classmethod
+    def execute(
+        cls, model: comfy.model_patcher.ModelPatcher, trajectory: SampledTrajectory, layers: dict[str, Any], high: int = 600,
+        low: int = 400, strength: float = 1.0,
+    ) -> io.NodeOutput:
+        alphas = _alphas(layers, trajectory, model.model.latent_format.spacial_downscale_ratio)
+        samples = harmonize(
+            model, trajectory, alphas, HarmonizationConfig(high=high, low=low), strength,
+            step_callback(model, len(trajectory.sigmas) - 1))
+        return io.NodeOutput({"samples": samples.cpu()})
+
+
+def _alphas(document: dict[str, Any], trajectory: SampledTrajectory, scale: int) -> Tensor:
+    """(stacks, fg, 1, H, W) of the foregrounds, on the whole latent's area."""
+    stacks = stacks_from_layers(document)
+    wanted, found = trajectory.rows - 2, [len(stack.foregrounds) for stack in stacks]
+    pictures = len(trajectory.latents[0]) // trajectory.rows
+    if len(stacks) != pictures or any(count != wanted for count in found):
+        raise InputError(
+            f"got {len(stacks)} pictures of {found} foregrounds for a trajectory of {pictures} with {wanted}; connect the "
+            "layers that Decode Layers made of the same sampling")
+    height, width = (side * scale for side in trajectory.latents[0].shape[-2:])
+    return torch.stack([
+        torch.stack([layer.on_canvas(width, height).alpha for layer in stack.foregrounds]) for stack in stacks])
+
+
+NODES: list[type[io.ComfyNode]] = [LayeredKSampler, Harmonize]
