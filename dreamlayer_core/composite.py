@@ -13,6 +13,7 @@ from .layers import Layer, LayerStack
 
 __all__ = [
     "blend",
+    "clean_layer",
     "composite",
     "composite_premultiplied",
     "defringe",
@@ -25,6 +26,7 @@ __all__ = [
 
 _EDGE_REACH = 2  # pixels: how near a more solid pixel must be for a soft one to be an edge and not glass
 _SOURCE = 0.9  # solidity from which a pixel's colour may spread to others
+_HAZE = 8 / 255  # alpha below which a decoder means nothing
 _FAINT = 0.1  # alpha below which a colour is mostly rounding
 
 
@@ -82,6 +84,17 @@ def defringe(color: Tensor, alpha: Tensor, *, matte: float | None = 0.5) -> Tens
     # Only the most solid pixels around may give their colour away; how far a pixel keeps its own is gentler.
     fill = _spread(clean, ((solidity - _SOURCE) / (1 - _SOURCE)).clamp(0, 1) * seen)
     return torch.lerp(fill, clean, solidity.square() * seen).reshape(color.shape)
+
+
+def clean_layer(color: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
+    """A decoded layer without its haze: colours (..., 3, h, w) and alphas (..., 1, h, w), as a person would save them.
+
+    Transparent decoders leave traces of alpha far from the object, which nobody sees and which make its box the whole
+    canvas; and colours under alpha 0 that show when the layer is scaled.
+    """
+    alpha = torch.where(alpha < _HAZE, 0.0, alpha)
+    # Their colours are straight: there is nothing to unmix.
+    return defringe(color, alpha, matte=None), alpha
 
 
 def _unmix(color: Tensor, alpha: Tensor, matte: float) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from .adapter import LayerAdapter
-from .composite import defringe
+from .composite import clean_layer
 from .config import HarmonizationConfig, LayerAttentionConfig, SamplingConfig
 from .diffusers_files import load_base
 from .diffusers_unet import check_adapter, layer_attention
@@ -209,9 +209,7 @@ class DreamLayer:
         flat = zip(pictures[:, 1:-1].flatten(0, 1), latents[:, 1:-1].flatten(0, 1) / self._scaling, strict=True)
         rgba = torch.cat([self.decoder.decode(p[None], z[None], views=views).float() for p, z in flat])
         rgba = rearrange(rgba, "(stack fg) c h w -> stack fg c h w", stack=len(latents))
-        colors, alphas = rgba[:, :, :3], rgba[:, :, 3:]
-        # Straight colours by the decoder: nothing to unmix, but what lies beyond the edge must not show when scaled.
-        return pictures, defringe(colors, alphas, matte=None), alphas
+        return pictures, *clean_layer(rgba[:, :, :3], rgba[:, :, 3:])
 
     @property
     def _scaling(self) -> float:

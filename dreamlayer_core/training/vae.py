@@ -74,7 +74,8 @@ class VaeStage:
     """Crops of ``crop`` pixels; half scenes, a fifth backgrounds, the rest single objects on gray.
 
     A third of the batches holds fewer but whole pictures: group normalisation sees all of a picture, and what it makes of a
-    small object on much gray differs from what it makes of a crop. ``vae`` goes on from a trained one.
+    small object on much gray differs from what it makes of a crop. ``vae`` goes on from a trained one, with its decoder
+    alone and on whole pictures alone: a UNet may live on its latents already.
     """
 
     def __init__(self, cache: SceneCache, vae: AutoencoderKL | None = None, crop: int = 64) -> None:
@@ -82,6 +83,9 @@ class VaeStage:
         self.vae: AutoencoderKL = cast(Any, vae or make_vae()).to(memory_format=torch.channels_last)
         for part in (self.vae.encoder, self.vae.decoder):
             _silence(part)
+        if not self.new:
+            self.vae.encoder.requires_grad_(False)
+            cast(Any, self.vae).quant_conv.requires_grad_(False)
         self.module = _VaeLoss(self.vae)
 
     def _picture(self, rng: np.random.Generator, crop: int) -> np.ndarray:
@@ -97,7 +101,7 @@ class VaeStage:
     def batch(self, generator: torch.Generator, size: int, crop: int | None = None) -> Tensor:
         rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
         if crop is None:
-            window = int(self.cache.pictures.shape[1]) if rng.random() < 1 / 3 else self.crop
+            window = int(self.cache.pictures.shape[1]) if not self.new or rng.random() < 1 / 3 else self.crop
             size = max(1, size * self.crop**2 // window**2)
         else:
             window = crop
@@ -116,7 +120,7 @@ class VaeStage:
     def export(self, folder: Path) -> None:
         """Write the VAE; a new one with the scaling factor that gives its latents unit variance.
 
-        One that goes on from a trained VAE keeps its factor: a UNet may already live on these latents.
+        One that goes on from a trained VAE keeps its factor.
         """
         if self.new:
             self.vae.register_to_config(scaling_factor=self._unit_scale())

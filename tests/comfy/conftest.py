@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from .server import ComfyServer, comfy_server
 
 collect_ignore = ["inside"]
 _HINT = "install it with `comfy install`, or set COMFYUI_PATH to its folder"
@@ -29,3 +32,10 @@ def comfy_python(comfyui: Path) -> Path:
         if python.exists():
             return python
     pytest.skip(f"no Python for ComfyUI in {', '.join(map(str, places))}; set COMFYUI_PYTHON")
+
+
+@pytest.fixture(scope="session")
+def server(comfyui: Path, comfy_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
+    """One server for all tests of a session."""
+    with comfy_server(comfyui, comfy_python, tmp_path_factory.mktemp("comfy") / "base") as one:
+        yield one

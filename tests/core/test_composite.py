@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dreamlayer_core.composite import (
     blend,
+    clean_layer,
     composite,
     composite_premultiplied,
     defringe,
@@ -201,3 +202,12 @@ def test_defringe_takes_any_size_and_a_batch(size: tuple[int, int]) -> None:
     assert clean.shape == color.shape and bool(torch.isfinite(clean).all())
     assert clean.min() >= 0 and clean.max() <= 1
     torch.testing.assert_close(clean[1, 1], defringe(color[1, 1], alpha[1, 1]))
+
+
+def test_clean_layer_takes_the_haze_away_and_keeps_the_object():
+    color, alpha = torch.rand(3, 12, 12), torch.full((1, 12, 12), 2 / 255)
+    alpha[:, 4:8, 3:9], alpha[:, 3, 3:9] = 1.0, 0.3
+    cleaned, kept = clean_layer(color, alpha)
+    assert torch.equal(kept[:, 3:8, 3:9], alpha[:, 3:8, 3:9])
+    assert Layer(name="a", color=cleaned, alpha=kept).box == (3, 3, 9, 8)
+    assert torch.equal(cleaned[:, 4:8, 3:9], color[:, 4:8, 3:9])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import nn
 
 from dreamlayer_core.config import SamplingConfig
@@ -154,6 +155,10 @@ def test_the_recipe_makes_a_model(scenes, tmp_path):
                             minutes=None, resume=False, seed=0, precision="bf16")
 
     run_vae(options("vae", None))
+    run_vae(options("finer", tmp_path / "vae/export"))
+    first, finer = (load_file(tmp_path / name / "export/vae/diffusion_pytorch_model.safetensors") for name in ("vae", "finer"))
+    changed = {name.split(".")[0] for name in first if not torch.equal(first[name], finer[name])}
+    assert changed == {"decoder", "post_quant_conv"}  # what encodes stays: a UNet lives on its latents
     run_base(options("base", tmp_path / "vae/export"))
     run_decoder(options("decoder", tmp_path / "base/export"))
     run_adapter(options("two", tmp_path / "decoder/export"), foregrounds=(1,))
