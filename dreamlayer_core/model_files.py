@@ -9,7 +9,7 @@ from typing import Any, cast
 from .errors import WeightsError
 from .schedule import NoiseSchedule
 
-__all__ = ["ADAPTER", "EMBEDDED", "LAYER_DECODER", "base_family", "read_config", "read_schedule", "require_model_folder"]
+__all__ = ["ADAPTER", "EMBEDDED", "LAYER_DECODER", "base_family", "family_name", "read_config", "read_schedule", "require_model_folder"]
 
 EMBEDDED = Path(__file__).parent / "embedded"
 ADAPTER = "adapter.safetensors"
@@ -60,7 +60,12 @@ _FAMILIES = {
 def base_family(folder: Path) -> str | None:
     """The base family of a model folder, by the shape of its UNet; None for a shape without a name. WeightsError."""
     config = read_config(folder / "unet" / "config.json")
-    return _FAMILIES.get(f"{config.get('cross_attention_dim')} {config.get('block_out_channels')}")
+    return family_name(config.get("cross_attention_dim"), config.get("block_out_channels"))
+
+
+def family_name(text_width: object, stage_widths: object) -> str | None:
+    """The name of the base family with text embeddings and UNet stages of these widths; None for one without a name."""
+    return _FAMILIES.get(f"{text_width} {stage_widths}")
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -102,10 +102,20 @@ def check(path: Path, expected: dict[str, Any], hint: str) -> None:
     if UPDATE:
         path.write_text(json.dumps(expected, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     found = json.loads(path.read_text(encoding="utf-8"))
-    assert sorted(found) == sorted(expected), f"nodes came or went{hint}"
-    assert {node: found[node] for node in expected if found[node] != expected[node]} == {
-        node: expected[node] for node in expected if found[node] != expected[node]
-    }, f"{path.name} (left) is not what the nodes say (right){hint}"
+    changes = [f"{place}: was {was!r}, is {now!r}" for place, was, now in differences(found, expected)]
+    assert not changes, "\n".join([f"the nodes are not those of {path.name}{hint}", *changes])
+
+
+def differences(found: Any, expected: Any, place: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """(place, value there, value expected) of every leaf that differs; None where there is none."""
+    if isinstance(found, dict) and isinstance(expected, dict):
+        for key in dict.fromkeys([*found, *expected]):
+            yield from differences(found.get(key), expected.get(key), f"{place}/{key}")
+    elif isinstance(found, list) and isinstance(expected, list) and len(found) == len(expected):
+        for index, pair in enumerate(zip(found, expected, strict=True)):
+            yield from differences(*pair, f"{place}/{index}")
+    elif found != expected:
+        yield place, found, expected
 
 
 def test_ids_types_and_options_are_those_of_saved_workflows(schemas):
