@@ -13,7 +13,7 @@ from comfy_api.latest import io
 from einops import rearrange
 from torch import Tensor
 
-from ..dreamlayer_core.composite import defringe, flatten
+from ..dreamlayer_core.composite import clean_layer, flatten
 from ..dreamlayer_core.errors import InputError
 from ..dreamlayer_core.layers import Layer, LayerStack
 from ..dreamlayer_core.transparent import VIEWS
@@ -81,7 +81,7 @@ def _foregrounds(
     management, patcher = comfy.model_management, decoder.patcher
     # Some feature maps of the widest resolution, in fp32.
     memory = pictures.shape[-2] * pictures.shape[-1] * patcher.model.config.widths[0] * 4 * 16
-    management.load_models_gpu([patcher], memory_required=memory)
+    management.load_models_gpu([patcher], memory_required=memory, force_full_load=True)
     bar = comfy.utils.ProgressBar(len(pictures) // layers.rows * (layers.rows - 2))
 
     def decoded() -> Iterator[Tensor]:
@@ -95,9 +95,7 @@ def _foregrounds(
                 bar.update(1)
 
     rgba = torch.cat(list(decoded())).unflatten(0, (-1, layers.rows - 2))
-    colors, alphas = rgba[:, :, :3], rgba[:, :, 3:]
-    # Straight colours by the decoder: nothing to unmix, but what lies beyond the edge must not show when scaled.
-    return torch.cat([defringe(colors, alphas, matte=None), alphas], 2)
+    return torch.cat(clean_layer(rgba[:, :, :3], rgba[:, :, 3:]), 2)
 
 
 def _stack(pictures: Tensor, rgba: Tensor, layers: LatentLayers) -> LayerStack:

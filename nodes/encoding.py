@@ -13,7 +13,8 @@ from torch.nn import functional
 from ..dreamlayer_core.composite import flatten, gray_fill
 from ..dreamlayer_core.errors import InputError
 from ..dreamlayer_core.layers import LayerStack
-from ..dreamlayer_core.prompts import MAX_FOREGROUNDS
+from ..dreamlayer_core.prompts import MAX_FOREGROUNDS, LayerPrompts
+from .checks import LARGEST_SIDE
 from .documents import image_from_pictures, stacks_from_layers
 from .sockets import LAYERS_KEY, LatentLayers, LayerPlan, PlanSocket
 
@@ -50,17 +51,30 @@ class EncodeRgbaLayers(io.ComfyNode):
         rows = _rows(stacks, plan)
         scale = vae.spacial_compression_decode() * _DEEPEST
         pictures = torch.cat([_pictures(stack, scale) for stack in stacks])
-        about = LatentLayers(plan=plan, rows=rows, width=stacks[0].width, height=stacks[0].height)
+        about = LatentLayers(
+            plan=plan or _own_plan(stacks[0]), rows=rows, width=stacks[0].width, height=stacks[0].height)
         return io.NodeOutput({"samples": vae.encode(image_from_pictures(pictures)), LAYERS_KEY: about})
 
 
 def _rows(stacks: list[LayerStack], plan: LayerPlan | None) -> int:
-    count = len(stacks[0].foregrounds)
+    width, height, count = stacks[0].width, stacks[0].height, len(stacks[0].foregrounds)
+    if max(width, height) > LARGEST_SIDE:
+        raise InputError(
+            f"got layers on a canvas of {width}x{height}; give sides of at most {LARGEST_SIDE} pixels, or scale them down")
     if not 1 <= count <= MAX_FOREGROUNDS:
         raise InputError(f"got {count} foreground layers over the lowest one; give 1 to {MAX_FOREGROUNDS}")
     if plan is not None and plan.rows != count + 2:
         raise InputError(f"got {count} foreground layers and a plan for {plan.rows - 2}; give Layer Prompts as many")
     return count + 2
+
+
+def _own_plan(stack: LayerStack) -> LayerPlan:
+    """The names and prompts that the layers bring."""
+    background, *foregrounds = stack.layers
+    prompts = LayerPrompts(
+        background.prompt, tuple(layer.prompt for layer in foregrounds), whole=stack.global_prompt)
+    names = tuple(layer.name for layer in foregrounds)
+    return LayerPlan(prompts=prompts, names=names, weights=(1.0,) * len(names))
 
 
 def _pictures(stack: LayerStack, multiple: int) -> Tensor:

@@ -200,7 +200,6 @@ class DreamLayerLoadLayers(io.ComfyNode):
                 io.Combo.Input(
                     "file",
                     options=_loadable_files(),
-                    upload=io.UploadType.image,
                     tooltip="A .psd or .ora file in ComfyUI's input folder.",
                 )
             ],

@@ -12,13 +12,13 @@ from comfy_api.latest import io
 
 from ..dreamlayer_core.errors import InputError
 from ..dreamlayer_core.prompts import MAX_FOREGROUNDS, LayerPrompts
+from .checks import LARGEST_SIDE, told
 from .comfy_model.encode import encode_plan
 from .sockets import LAYERS_KEY, AdapterSocket, LatentLayers, LayerPlan, LoadedAdapter, PlanSocket
 
 __all__ = ["NODES"]
 
 _CATEGORY = "DreamLayer"
-_LARGEST_SIDE = 4096  # pixels; joint attention over more than this is a mistake rather than a wish
 _CELL = 8  # pixels per latent cell of an empty latent; ComfyUI's samplers fit it to the model's own
 _STEP = 64  # pixels: whole cells of the deepest stage of Stable Diffusion's UNets, and of the embedded one
 
@@ -30,6 +30,14 @@ def _foreground_inputs(number: int) -> list[io.Input]:
         io.Float.Input(f"weight_{number}", default=1.0, min=0.0, max=4.0, step=0.05,
                        tooltip="Weight of the whole prompt, as (words:1.2) gives to single words."),
     ]
+
+
+def _count(foregrounds: Mapping[str, Any] | None) -> int:
+    """ComfyUI drops a DynamicCombo whose choice there is not, and would then call the node without it."""
+    chosen = str(foregrounds["foregrounds"]) if foregrounds else "no"
+    if not (chosen.isdecimal() and 1 <= int(chosen) <= MAX_FOREGROUNDS):
+        raise InputError(f"got {chosen} foreground prompts; give 1 to {MAX_FOREGROUNDS}")
+    return int(chosen)
 
 
 class LayerPromptsNode(io.ComfyNode):
@@ -64,12 +72,17 @@ class LayerPromptsNode(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, background: str, foregrounds: Mapping[str, Any], whole: str = "", negative: str = "") -> io.NodeOutput:
-        count = int(foregrounds["foregrounds"])
-        rows = range(1, count + 1)
-        names = tuple(str(foregrounds.get(f"name_{n}") or f"layer {n}").strip() or f"layer {n}" for n in rows)
-        texts = tuple(str(foregrounds.get(f"prompt_{n}") or "") for n in rows)
-        weights = tuple(float(foregrounds.get(f"weight_{n}", 1.0)) for n in rows)
+    def validate_inputs(cls, background: str | None = None, foregrounds: Mapping[str, Any] | None = None) -> bool | str:
+        return told(lambda: _count(foregrounds))
+
+    @classmethod
+    def execute(
+        cls, background: str, foregrounds: Mapping[str, Any] | None = None, whole: str = "", negative: str = ""
+    ) -> io.NodeOutput:
+        rows, given = range(1, _count(foregrounds) + 1), foregrounds or {}
+        names = tuple(str(given.get(f"name_{n}") or f"layer {n}").strip() or f"layer {n}" for n in rows)
+        texts = tuple(str(given.get(f"prompt_{n}") or "") for n in rows)
+        weights = tuple(float(given.get(f"weight_{n}", 1.0)) for n in rows)
         prompts = LayerPrompts(background, texts, whole=whole, negative=negative)
         plan = LayerPlan(prompts=prompts, names=names, weights=weights)
         return io.NodeOutput(plan, str(plan))
@@ -120,9 +133,9 @@ class EmptyLayeredLatent(io.ComfyNode):
             search_aliases=["dreamlayer", "empty latent image", "layer latent"],
             inputs=[
                 PlanSocket.Input("plan", tooltip="From Layer Prompts: it says how many rows."),
-                io.Int.Input("width", default=128, min=16, max=_LARGEST_SIDE, step=1,
+                io.Int.Input("width", default=128, min=16, max=LARGEST_SIDE, step=1,
                              tooltip="Of the picture in pixels. The embedded model was trained at 128, SD 1.5 at 512."),
-                io.Int.Input("height", default=128, min=16, max=_LARGEST_SIDE, step=1, tooltip="Of the picture in pixels."),
+                io.Int.Input("height", default=128, min=16, max=LARGEST_SIDE, step=1, tooltip="Of the picture in pixels."),
                 io.Int.Input("batch_size", default=1, min=1, max=64, tooltip="How many pictures, with all their layers."),
             ],
             outputs=[io.Latent.Output("latent", display_name="layered latent",
@@ -131,8 +144,8 @@ class EmptyLayeredLatent(io.ComfyNode):
 
     @classmethod
     def execute(cls, plan: LayerPlan, width: int, height: int, batch_size: int = 1) -> io.NodeOutput:
-        if not (16 <= width <= _LARGEST_SIDE and 16 <= height <= _LARGEST_SIDE):
-            raise InputError(f"got a size of {width}x{height}; give sides of 16 to {_LARGEST_SIDE} pixels")
+        if not (16 <= width <= LARGEST_SIDE and 16 <= height <= LARGEST_SIDE):
+            raise InputError(f"got a size of {width}x{height}; give sides of 16 to {LARGEST_SIDE} pixels")
         cells = [-(-side // _STEP) * _STEP // _CELL for side in (height, width)]
         samples = torch.zeros(
             plan.rows * batch_size, 4, *cells, device=comfy.model_management.intermediate_device())

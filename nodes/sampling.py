@@ -17,7 +17,8 @@ from torch import Tensor
 from ..dreamlayer_core.config import HarmonizationConfig
 from ..dreamlayer_core.errors import InputError
 from ..dreamlayer_core.sampling import initial_noise
-from .comfy_model.harmonize import Recorder, harmonize
+from .checks import told
+from .comfy_model.harmonize import Recorder, check_trajectory, harmonize
 from .comfy_model.layer_patch import KEY, MapSink
 from .comfy_model.previews import step_callback
 from .documents import stacks_from_layers
@@ -28,15 +29,18 @@ __all__ = ["NODES"]
 _CATEGORY = "DreamLayer/sampling"
 
 
-def parse_layer_seeds(text: str, rows: int) -> dict[int, int]:
-    """``"1: 7, 3: 12"`` -> {1: 7, 3: 12}: seeds of single rows. Raises InputError for anything else."""
+def parse_layer_seeds(text: str, rows: int | None = None) -> dict[int, int]:
+    """``"1: 7, 3: 12"`` -> {1: 7, 3: 12}: seeds of single rows. Raises InputError for anything else, and for rows that
+    the picture lacks."""
     seeds = dict[int, int]()
     for part in filter(None, (part.strip() for part in text.replace("\n", ",").split(","))):
         row, colon, seed = (piece.strip() for piece in part.partition(":"))
         if not (colon and row.isdecimal() and seed.isdecimal()):
             raise InputError(f"got the layer seed {part!r}; give rows and seeds such as '1: 7, 3: 12'")
-        if not int(row) < rows:
+        if rows is not None and not int(row) < rows:
             raise InputError(f"got a seed for row {row}; this picture's rows are 0 (background) to {rows - 1} (the whole)")
+        if int(row) in seeds:
+            raise InputError(f"got two seeds for row {row}, {seeds[int(row)]} and {seed}; give one")
         seeds[int(row)] = int(seed)
     return seeds
 
@@ -80,6 +84,10 @@ class LayeredKSampler(io.ComfyNode):
                                 tooltip="Where the whole picture has each foreground: one picture for each, black without CACA."),
             ],
         )
+
+    @classmethod
+    def validate_inputs(cls, layer_seeds: str | None = "") -> bool | str:
+        return told(lambda: parse_layer_seeds(layer_seeds or ""))
 
     @classmethod
     def execute(
@@ -159,10 +167,17 @@ class Harmonize(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, high: int | None = None, low: int | None = None) -> bool | str:
+        if high is None or low is None:
+            return True  # one comes from another node: it is known when that has run
+        return told(lambda: HarmonizationConfig(high=high, low=low))
+
+    @classmethod
     def execute(
         cls, model: comfy.model_patcher.ModelPatcher, trajectory: SampledTrajectory, layers: dict[str, Any], high: int = 600,
         low: int = 400, strength: float = 1.0,
     ) -> io.NodeOutput:
+        check_trajectory(trajectory)
         alphas = _alphas(layers, trajectory, model.model.latent_format.spacial_downscale_ratio)
         samples = harmonize(
             model, trajectory, alphas, HarmonizationConfig(high=high, low=low), strength,

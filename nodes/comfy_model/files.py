@@ -16,6 +16,7 @@ import comfy.sd
 import comfy.sd1_clip
 import comfy.supported_models_base
 import comfy.utils
+import folder_paths
 from comfy import latent_formats
 from torch import Tensor
 
@@ -166,7 +167,9 @@ def load_clip(folder: Path) -> comfy.sd.CLIP:
     weights = _weights(folder, "text_encoder", "model")
     weights = {name if name.startswith("text_model.") else f"text_model.{name}": w for name, w in weights.items()}
     target = comfy.supported_models_base.ClipTarget(Tokenizer, Clip)
-    clip = comfy.sd.CLIP(target, parameters=sum(w.numel() for w in weights.values()))
+    clip = comfy.sd.CLIP(
+        target, embedding_directory=folder_paths.get_folder_paths("embeddings"),
+        parameters=sum(w.numel() for w in weights.values()))
     missing, _ = clip.load_sd(weights)
     # CLIP's pooled projection plays no part in a UNet without pooled input.
     if missing := [name for name in missing if "text_projection" not in name]:

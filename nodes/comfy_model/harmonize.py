@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import comfy.model_patcher
@@ -17,7 +18,9 @@ from ...dreamlayer_core.errors import InputError
 from ...dreamlayer_core.harmonization import fuse_latents, resize_alpha
 from ..sockets import LAYERS_KEY, SampledTrajectory
 
-__all__ = ["Recorder", "harmonize"]
+__all__ = ["Recorder", "check_trajectory", "harmonize"]
+
+_SAME = 1e-4  # relative; samplers take logarithms of levels and come back. The closest two of 1000 are 6e-3 apart
 
 
 class Recorder:
@@ -28,18 +31,17 @@ class Recorder:
         self.latents: dict[float, Tensor] = {}
 
     def predict_noise(self, executor: Any, x: Tensor, timestep: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """PREDICT_NOISE wrapper. Samplers that look between two noise levels call it more often than there are steps."""
+        """PREDICT_NOISE wrapper. Samplers that look ahead come back to a level: what they start from is what they bring last."""
         sigma = float(timestep.flatten()[0])
-        if sigma in self.wanted and sigma not in self.latents:
-            self.latents[sigma] = x.detach().to("cpu", torch.float32, copy=True)
+        level = next((level for level in self.wanted if math.isclose(level, sigma, rel_tol=_SAME)), None)
+        if level is not None:
+            self.latents[level] = x.detach().to("cpu", torch.float32, copy=True)
         return executor(x, timestep, *args, **kwargs)
 
     def trajectory(self) -> tuple[Tensor, ...]:
-        """One z_t for every step. Raises InputError where a sampler left levels out."""
-        if missing := [sigma for sigma in self.wanted if sigma not in self.latents]:
-            raise InputError(
-                f"the sampler did not visit {len(missing)} of its {len(self.wanted)} noise levels, so the picture cannot "
-                "be harmonised; choose another sampler, such as ddim, euler or dpmpp_2m")
+        """One z_t for every step; none at all where a sampler goes its own way between the first level and the last."""
+        if any(sigma not in self.latents for sigma in self.wanted):
+            return ()
         return tuple(self.latents[sigma] for sigma in self.wanted)
 
 
@@ -49,8 +51,10 @@ def harmonize(
 ) -> Tensor:
     """The harmonised pictures as LATENT values (stacks, c, h, w).
 
-    ``alphas`` (stacks, fg, 1, h, w) at any size; ``strength`` scales them. Raises InputError for ranges without a step.
+    ``alphas`` (stacks, fg, 1, h, w) at any size; ``strength`` scales them. Raises InputError for ranges without a step,
+    and for samplers that left no trajectory.
     """
+    check_trajectory(trajectory)
     sampling = model.get_model_object("model_sampling")
     levels = trajectory.sigmas[:-1]
     times = [float(sampling.timestep(sigma)) for sigma in levels]
@@ -71,6 +75,14 @@ def harmonize(
     return guider.sample(
         start, start, comfy.samplers.KSAMPLER(guided), trajectory.sigmas[fused[0]:], callback=callback,
         disable_pbar=False, seed=trajectory.seed)
+
+
+def check_trajectory(trajectory: SampledTrajectory) -> None:
+    """Raises InputError for the trajectory of a sampler that passed its noise levels by."""
+    if not trajectory.latents:
+        raise InputError(
+            f"the sampler {trajectory.sampler!r} chooses its own noise levels, so its pictures cannot be harmonised; choose "
+            "another in Layered KSampler, such as ddim, euler or dpmpp_2m")
 
 
 def _stacked(trajectory: SampledTrajectory, index: int) -> Tensor:

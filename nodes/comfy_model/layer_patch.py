@@ -23,6 +23,8 @@ from ...dreamlayer_core.adapter import LayerAdapter
 from ...dreamlayer_core.config import LayerAttentionConfig
 from ...dreamlayer_core.errors import InputError, WeightsError
 from ...dreamlayer_core.layer_run import AttentionSites, LayerRun
+from ...dreamlayer_core.model_files import family_name
+from ...dreamlayer_core.prompts import LayeredEmbedding
 from ...dreamlayer_core.weights import Adapter, check_fit
 from .run import PatchedRun
 from .sites import UnetSites, find_sites, original_weight
@@ -39,6 +41,18 @@ class MapSink:
     maps: Tensor | None = None
 
 
+class _WholeModel(comfy.model_patcher.ModelPatcher):
+    """A small model of plain torch layers, which cannot fetch single weights in low-memory mode: loaded whole, or not."""
+
+    def partially_load(self, device_to: torch.device, extra_memory: float = 0, force_patch_weights: bool = False) -> int:
+        return super().partially_load(device_to, 1e32, force_patch_weights)
+
+    def partially_unload(
+        self, device_to: torch.device, memory_to_free: float = 0, force_patch_weights: bool = False
+    ) -> int:
+        return 0  # ComfyUI unloads all of it then
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LayerPatch:
     """What Patch Model attaches to a MODEL: settings only, no state."""
@@ -47,25 +61,25 @@ class LayerPatch:
     adapter: comfy.model_patcher.ModelPatcher | None  # of a LayerAdapter: differences of the foregrounds' K and V, and the rest
     where: UnetSites
     sites: AttentionSites
-    start_sigma: float
-    end_sigma: float
+    start_percent: float
+    end_percent: float
 
     def outer_sample(self, executor: Any, *args: Any, **kwargs: Any) -> Any:
         """OUTER_SAMPLE wrapper: makes the run's state, and drops it whatever happens."""
         guider = executor.class_obj
-        layered = [cond for group in guider.conds.values() for cond in group or () if KEY in cond]
+        layered = [cond[KEY] for name, group in guider.conds.items() if name != "negative"
+                   for cond in group or () if KEY in cond]
         if not layered:
             return executor(*args, **kwargs)  # harmonising, or a plain picture: the adapter's shared weights alone
         run = self._run(guider, layered, noise=args[0])
-        run.install(guider.model_options["transformer_options"])
+        run.install(guider.model_options["transformer_options"], guider.conds)
         try:
             return executor(*args, **kwargs)
         finally:
             run.drop()
 
-    def _run(self, guider: Any, layered: list[dict[str, Any]], noise: Tensor) -> PatchedRun:
-        embeddings = {cond["uuid"]: cond[KEY] for cond in layered}
-        heights = {len(e.embeddings) for e in embeddings.values()}
+    def _run(self, guider: Any, layered: list[LayeredEmbedding], noise: Tensor) -> PatchedRun:
+        heights = {len(one.embeddings) for one in layered}
         if len(heights) != 1:
             raise InputError(f"got conditionings of {sorted(heights)} rows in one run; combine those of one plan")
         rows = heights.pop()
@@ -73,12 +87,14 @@ class LayerPatch:
             raise InputError(
                 f"got a latent of {len(noise)} rows for prompts of {rows} (background, {rows - 2} foregrounds and the "
                 "whole); give Empty Layered Latent and Encode Layers the same plan")
-        adapter = None if self.adapter is None else self.adapter.model
-        state = LayerRun(config=self.config, adapter=adapter, sites=self.sites, rows=rows)
-        sink = guider.model_options["transformer_options"].get("dreamlayer_sink")
+        state = LayerRun(
+            config=self.config, adapter=None if self.adapter is None else self.adapter.model, sites=self.sites, rows=rows)
+        sampling = guider.model_patcher.get_model_object("model_sampling")
         return PatchedRun(
-            state=state, where=self.where.blocks, embeddings=embeddings, stacks=len(noise) // rows,
-            start_sigma=self.start_sigma, end_sigma=self.end_sigma, sink=sink)
+            state=state, where=self.where.blocks,
+            start_sigma=float(sampling.percent_to_sigma(self.start_percent)),
+            end_sigma=float(sampling.percent_to_sigma(self.end_percent)),
+            sink=guider.model_options["transformer_options"].get("dreamlayer_sink"))
 
 
 def patch_model(
@@ -90,6 +106,8 @@ def patch_model(
     ``strength`` scales the adapter's weights. Raises InputError for a model that is patched already or no UNet, and
     WeightsError for an adapter made for another base.
     """
+    if start_percent > end_percent:
+        raise InputError(f"got a start of {start_percent:g} after the end, {end_percent:g}; give a start before the end")
     if model.get_attachment(KEY) is not None:
         raise InputError("got a model that is patched already; connect the model from before the other Patch Model")
     patched = model.clone()
@@ -101,10 +119,8 @@ def patch_model(
     if adapter is not None:
         _check(model, adapter, where, sites)
         module = _apply(patched, adapter, where, strength)
-    sampling = model.get_model_object("model_sampling")
     patch = LayerPatch(
-        config=config, adapter=module, where=where, sites=sites,
-        start_sigma=float(sampling.percent_to_sigma(start_percent)), end_sigma=float(sampling.percent_to_sigma(end_percent)))
+        config=config, adapter=module, where=where, sites=sites, start_percent=start_percent, end_percent=end_percent)
     patched.set_attachments(KEY, patch)
     patched.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.OUTER_SAMPLE, KEY, patch.outer_sample)
     return patched
@@ -120,7 +136,7 @@ def _check(
     model: comfy.model_patcher.ModelPatcher, adapter: Adapter, where: UnetSites, sites: AttentionSites
 ) -> None:
     shapes = {name: tuple(comfy.utils.get_attr(model.model, key).shape) for name, key in where.keys.items()}
-    check_fit(adapter, shapes)
+    check_fit(adapter, shapes, base_family=_family(model))
     settings, sampling = adapter.settings, model.get_model_object("model_sampling")
     velocity = isinstance(sampling, comfy.model_sampling.V_PREDICTION)
     if velocity != (settings.prediction_type == "v_prediction"):
@@ -131,6 +147,11 @@ def _check(
         raise WeightsError(
             f"the adapter's context-aware layers read {settings.context_features} channels, but the CACA stage of this "
             f"model has {sites.context_channels}; leave the stage to the adapter (downscale 0)")
+
+
+def _family(model: comfy.model_patcher.ModelPatcher) -> str | None:
+    config = model.model.model_config.unet_config
+    return family_name(config["context_dim"], [int(config["model_channels"] * ratio) for ratio in config["channel_mult"]])
 
 
 def _apply(
@@ -150,7 +171,7 @@ def _apply(
     dtype = patched.model.get_dtype_inference()
     module.foreground.to(dtype if dtype.is_floating_point and dtype.itemsize >= 2 else torch.float32)
     management = comfy.model_management
-    own = comfy.model_patcher.ModelPatcher(
+    own = _WholeModel(
         module, load_device=patched.load_device, offload_device=management.unet_offload_device())
     patched.set_additional_models(KEY, [own])
     return own

@@ -90,3 +90,18 @@ def test_the_layer_editor_has_our_layers_by_name(ran: Browser, pictures: Path):
     with Image.open(pictures / "editor.png") as picture:
         middle = picture.convert("L").resize((90, 48)).crop((43, 23, 47, 26))
         assert ImageStat.Stat(middle).stddev[0] > 2, "the editor's canvas is empty"
+
+
+def test_load_layers_takes_a_file_by_its_button(ran: Browser, server: ComfyServer):
+    ran.js("""
+        const node = LiteGraph.createNode('DreamLayerLoadLayers')
+        HTMLInputElement.prototype.click = function () { window.picked = this }  // the browser's own dialog
+        node.widgets.find(widget => widget.type === 'button').callback()
+        const files = new DataTransfer()
+        files.items.add(new File(['not yet a picture'], 'by button.ora'))
+        window.picked.files = files.files
+        window.picked.dispatchEvent(new Event('change'))
+        window.loading = node""")
+    ran.wait("return window.loading.widgets.find(widget => widget.name === 'file').value === 'by button.ora'", seconds=30)
+    assert (server.folder / "input" / "by button.ora").read_text(encoding="utf-8") == "not yet a picture"
+    assert "choose a PSD" in ran.js("return window.loading.widgets.find(widget => widget.type === 'button').name")

@@ -10,11 +10,10 @@ import comfy.sample
 import comfy.samplers
 import comfy.sd
 import pytest
+import sd15
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
-
-from . import sd15
 
 _CASES = ["both", "split", "caca", "lssa", "training_free", "two_stacks", "unguided"]
 _STEPS, _SEED, _WIDTH, _HEIGHT = 10, 3, 96, 64
