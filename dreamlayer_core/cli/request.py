@@ -41,7 +41,7 @@ class GenerateRequest:
 DEMO = GenerateRequest(
     background="a green meadow under a blue sky",
     foregrounds=("a white house", "a shiny yellow duck", "a red ball"),
-    seed=3,
+    seed=5,
     out=Path("demo-output"),
 )
 
