@@ -97,12 +97,13 @@ class BaseStage:
         text_encoder: CLIPTextModel | None = None, unet: UNet2DConditionModel | None = None,
     ) -> None:
         self.cache, self.vae, self.tokenizer = cache, vae, tokenizer
-        unet = cast(Any, unet or make_unet()).requires_grad_(True).to(memory_format=torch.channels_last)
+        trained = cast(UNet2DConditionModel, cast(Any, unet or make_unet()).requires_grad_(True).to(
+            memory_format=torch.channels_last))
         text_encoder = (text_encoder or make_text_encoder(tokenizer)).requires_grad_(True)
-        if unet.device.type == "cpu":  # there, the fused kernel's backward takes thrice as long
+        if trained.device.type == "cpu":  # there, the fused kernel's backward takes thrice as long
             text_encoder.set_attn_implementation("eager")
-            unet.set_attn_processor(AttnProcessor())
-        self.module = _BaseLoss(text_encoder, cast(UNet2DConditionModel, unet), ClipTokens(tokenizer))
+            trained.set_attn_processor(AttnProcessor())
+        self.module = _BaseLoss(text_encoder, trained, ClipTokens(tokenizer))
 
     def _example(self, rng: np.random.Generator) -> tuple[np.ndarray, str | LayerPrompts]:
         scenes, cache = self.cache.scenes, self.cache

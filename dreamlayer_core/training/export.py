@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from safetensors.torch import save_file
 
 from ..errors import OutputError, WeightsError
 from ..formats.atomic import staged_folder
-from ..model_files import ADAPTER, LAYER_DECODER, require_model_folder
+from ..model_files import ADAPTER, LAYER_DECODER, read_config, require_model_folder
 
 __all__ = ["MOST_BYTES", "export_model"]
 
@@ -30,9 +31,18 @@ def _halve(source: Path, target: Path) -> None:
     save_file(halved, target, metadata)
 
 
+def _without_place(source: Path, target: Path) -> None:
+    """diffusers notes in a config where it was loaded from: nobody else has that folder."""
+    config = {key: value for key, value in read_config(source).items() if key != "_name_or_path"}
+    target.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
 def _copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    (_halve if source.suffix == ".safetensors" else shutil.copyfile)(source, target)
+    if source.suffix == ".safetensors":
+        _halve(source, target)
+    else:
+        (_without_place if source.name == "config.json" else shutil.copyfile)(source, target)
 
 
 def export_model(source: Path, target: Path, *, overwrite: bool = False) -> int:
