@@ -44,7 +44,7 @@ def test_it_is_of_stable_diffusions_kind(model):
 def test_the_autoencoder_keeps_held_out_scenes(model):
     pictures = torch.stack([_channels_first(scene.picture) for scene in SCENES])
     decoded = (model.vae.decode(model.vae.encode(pictures * 2 - 1).latent_dist.mean).sample / 2 + 0.5).clamp(0, 1)
-    assert float(-10 * torch.log10((decoded - pictures).square().mean())) > 25  # 26.4 over 100 scenes
+    assert float(-10 * torch.log10((decoded - pictures).square().mean())) > 28  # 29.6 over 100 scenes
 
 
 @torch.no_grad()
@@ -55,7 +55,7 @@ def test_the_decoder_finds_alpha_again(model):
     latents = model.vae.encode(gray * 2 - 1).latent_dist.mean
     found = model.decoder.decode(model.vae.decode(latents).sample.div(2).add(0.5).clamp(0, 1), latents, views=1)[:, 3:]
     union = torch.maximum(found, alphas).sum((1, 2, 3))
-    assert float((torch.minimum(found, alphas).sum((1, 2, 3)) / union).mean()) > 0.8  # 0.864 over 276 objects
+    assert float((torch.minimum(found, alphas).sum((1, 2, 3)) / union).mean()) > 0.87  # 0.906 over 276 objects
 
 
 def test_every_part_of_the_method_runs_on_it(model):
