@@ -39,8 +39,8 @@ class GenerateRequest:
 
 # Words that the embedded model was trained on; four layers, so that the demo shows occlusion and every part of the method.
 DEMO = GenerateRequest(
-    background="a green meadow under a blue sky",
-    foregrounds=("a white house", "a shiny yellow duck", "a red ball"),
+    background="a sandy beach on a clear day",
+    foregrounds=("a blue cube", "a shiny yellow duck", "a red mug"),
     seed=5,
     out=Path("demo-output"),
 )

@@ -216,8 +216,11 @@ def test_a_folder_without_write_permission_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stage", ["layers", "harmonize"])
 def test_ctrl_c_leaves_nothing_behind(
-    stage: str, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stage: str, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
+    # A job in the background of a shell is started with SIGINT ignored: what Ctrl-C does is tested there as well.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     steps = list[int]()
 
     def interrupt(_: StageProgress, step: Any) -> None:

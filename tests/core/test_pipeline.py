@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file  # pyright: ignore
 from torch import Tensor
 
 from dreamlayer_core.adapter import LayerAdapter
-from dreamlayer_core.composite import defringe
+from dreamlayer_core.composite import clean_layer
 from dreamlayer_core.config import HarmonizationConfig, LayerAttentionConfig, SamplingConfig
 from dreamlayer_core.errors import Cancelled, InputError, WeightsError
 from dreamlayer_core.harmonization import resize_alpha
@@ -75,7 +75,7 @@ def test_layers_are_decoded_one_by_one_from_unscaled_latents(
             rgba = torch.cat([picture, torch.ones_like(picture[:, :1])], 1)
             if row:
                 rgba = tiny_dreamlayer.decoder.decode(picture, latent, views=1)
-                rgba = torch.cat([defringe(rgba[:, :3], rgba[:, 3:], matte=None), rgba[:, 3:]], 1)
+                rgba = torch.cat(clean_layer(rgba[:, :3], rgba[:, 3:]), 1)
             torch.testing.assert_close(layer.rgba, rgba[0], rtol=1e-5, atol=1e-5)
 
 
