@@ -12,7 +12,7 @@ from torch.nn import functional
 from .attention.context_layers import ContextAwareLayers
 from .weights import Adapter, AdapterSettings
 
-__all__ = ["LayerAdapter"]
+__all__ = ["LayerAdapter", "kv_differences"]
 
 
 def _parameters(weights: Mapping[str, Tensor]) -> nn.ParameterDict:
@@ -65,3 +65,23 @@ class LayerAdapter(nn.Module):
         others = functional.linear(stacked[:, [0, -1]], shared, base.bias)
         foregrounds = functional.linear(stacked[:, 1:-1], self.foreground[name], base.bias)
         return torch.cat([others[:, :1], foregrounds, others[:, 1:]], 1).flatten(0, 1)
+
+    def add_foreground(self, name: str, projected: Tensor, tokens: Tensor, rows: int) -> Tensor:
+        """Keys or values of the rows of whole stacks, ((stack rows), n, c), as the first set projected them from
+        ``tokens``, with what the second set adds for foregrounds: for an adapter of ``kv_differences``."""
+        difference = self.foreground[name.replace(".", "/")].to(projected)
+        source = rearrange(tokens, "(stack row) n c -> stack row n c", row=rows)[:, 1:-1]
+        stacked = rearrange(projected, "(stack row) n c -> stack row n c", row=rows).clone()
+        stacked[:, 1:-1] += functional.linear(source.to(projected), difference)
+        return stacked.flatten(0, 1)
+
+    def has_foreground(self, site: str) -> bool:
+        """Whether foregrounds have keys and values of their own at an attention layer."""
+        return f"{site}.to_k".replace(".", "/") in self.foreground
+
+
+def kv_differences(weights: Adapter, base: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """An adapter's sets by projection, in fp32: the shared one less the base's, the foregrounds' less the shared one."""
+    shared = {name: weight.float() for name, weight in weights.shared_kv.items()}
+    return ({name: weight - base[name] for name, weight in shared.items()},
+            {name: weight.float() - shared.get(name, base[name]) for name, weight in weights.foreground_kv.items()})

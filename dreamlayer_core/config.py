@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from .errors import InputError
 
-__all__ = ["HarmonizationConfig", "LayerAttentionConfig", "SamplingConfig"]
+__all__ = ["LARGEST_SIDE", "HarmonizationConfig", "LayerAttentionConfig", "SamplingConfig"]
+
+LARGEST_SIDE = 4096  # pixels; joint attention over more than this is a mistake rather than a wish
 
 
 @dataclass(frozen=True, kw_only=True)

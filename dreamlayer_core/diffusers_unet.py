@@ -18,13 +18,11 @@ from .adapter import LayerAdapter
 from .attention.shared import joint_attention
 from .config import LayerAttentionConfig
 from .errors import InputError, WeightsError
-from .layer_run import AttentionSites, JointMask, LayerRun, choose_sites
+from .layer_run import AttentionSites, JointMask, LayerRun, check_context_stage, choose_sites, context_downscale
 from .prompts import LayeredEmbedding
 from .weights import check_fit
 
 __all__ = ["check_adapter", "find_sites", "kv_projections", "layer_attention"]
-
-_DEFAULT_DOWNSCALE = 4  # App. D.1: 16x16 at 512 px
 
 
 def find_sites(unet: UNet2DConditionModel, downscale: int | None) -> AttentionSites:
@@ -76,11 +74,7 @@ def check_adapter(unet: UNet2DConditionModel, adapter: LayerAdapter, sites: Atte
         raise WeightsError(
             f"an adapter for text embeddings of {settings.cross_attention_dim} channels, but this UNet takes {width}; "
             "give an adapter made for this base model")
-    if sites.context and settings.num_context_layers and settings.context_features != sites.context_channels:
-        raise WeightsError(
-            f"the adapter's context-aware layers read {settings.context_features} channels, but this UNet's CACA stage "
-            f"has {sites.context_channels}; give an adapter made for this base model, and leave the stage to it "
-            f"(downscale {settings.caca_downscale})")
+    check_context_stage(settings, sites)
 
 
 class _LayerProcessor:
@@ -130,12 +124,6 @@ def _needed(run: LayerRun, site: str) -> bool:
     return (run.config.caca and site in run.sites.context) or (run.config.active and site in run.sites.shared)
 
 
-def _downscale(config: LayerAttentionConfig, adapter: LayerAdapter | None) -> int:
-    if config.downscale is not None:
-        return config.downscale
-    return adapter.settings.caca_downscale if adapter is not None else _DEFAULT_DOWNSCALE
-
-
 def _height(embeddings: Sequence[LayeredEmbedding] | None) -> int:
     """Rows of every stack; 1 in the harmonisation pass."""
     if embeddings is None:
@@ -160,7 +148,7 @@ def layer_attention(
     different heights and for a CACA stage that the UNet lacks, WeightsError for an adapter that does not fit.
     """
     config = config or LayerAttentionConfig()
-    sites = find_sites(unet, _downscale(config, adapter) if config.caca else None)
+    sites = find_sites(unet, context_downscale(config, adapter.settings if adapter else None))
     if adapter is not None:
         check_adapter(unet, adapter, sites)
     run = LayerRun(

@@ -15,15 +15,18 @@ from .adapter import LayerAdapter
 from .attention.context import cross_attention_map, min_max, smooth_map, spatial_maps
 from .attention.shared import fuse_global, resize_map
 from .config import LayerAttentionConfig
-from .errors import InputError
+from .errors import InputError, WeightsError
+from .weights import AdapterSettings
 
-__all__ = ["DEFAULT_THRESHOLD", "AttentionSites", "Half", "JointMask", "LayerRun", "choose_sites"]
+__all__ = ["DEFAULT_THRESHOLD", "AttentionSites", "Half", "JointMask", "LayerRun", "check_context_stage",
+           "choose_sites", "context_downscale"]
 
 Half = Literal["conditional", "unconditional"]
 JointMask = Callable[[int, int], Tensor]
 """(rows, tokens of a row) -> mask of joint attention at that resolution; ``inversion_mask`` is one."""
 
 DEFAULT_THRESHOLD = 850  # T_G of the paper
+_DEFAULT_DOWNSCALE = 4  # App. D.1: 16x16 at 512 px
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +58,22 @@ def choose_sites(
         all=tuple(names), context=context,
         shared=tuple(n for n in names if n.startswith("up_blocks.") and n.endswith("attn1")),
         context_channels=channels(context[0]) if context else 0)
+
+
+def context_downscale(config: LayerAttentionConfig, settings: AdapterSettings | None) -> int | None:
+    """The CACA stage's scale: as configured, else the adapter's, else the paper's; None with CACA off."""
+    if not config.caca or config.downscale is not None:
+        return config.downscale if config.caca else None
+    return _DEFAULT_DOWNSCALE if settings is None else settings.caca_downscale
+
+
+def check_context_stage(settings: AdapterSettings, sites: AttentionSites) -> None:
+    """Raises WeightsError where the context-aware layers of an adapter cannot read the features at the CACA stage."""
+    if sites.context and settings.num_context_layers and settings.context_features != sites.context_channels:
+        raise WeightsError(
+            f"the adapter's context-aware layers read {settings.context_features} channels, but this UNet's CACA stage "
+            f"has {sites.context_channels}; give an adapter made for this base model, and leave the stage to it "
+            f"(downscale {settings.caca_downscale})")
 
 
 @dataclass(eq=False)

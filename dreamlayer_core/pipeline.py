@@ -17,7 +17,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from .adapter import LayerAdapter
 from .composite import clean_layer
-from .config import HarmonizationConfig, LayerAttentionConfig, SamplingConfig
+from .config import LARGEST_SIDE, HarmonizationConfig, LayerAttentionConfig, SamplingConfig
 from .diffusers_files import load_base
 from .diffusers_unet import check_adapter, layer_attention
 from .errors import InputError, WeightsError
@@ -30,11 +30,9 @@ from .safetensors_files import about
 from .sampling import DdimStepper, OnStep, Stepper, Trajectory, harmonize, initial_noise, sample_layers
 from .schedule import NoiseSchedule
 from .transparent import VIEWS, TransparentDecoder
-from .weights import load_adapter, load_transparent_decoder
+from .weights import check_prediction, load_adapter, load_transparent_decoder
 
 __all__ = ["DreamLayer", "LayeredResult"]
-
-LARGEST_SIDE = 4096  # pixels; joint attention over more than this is a mistake rather than a wish
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -80,7 +78,7 @@ class DreamLayer:
                 f"a transparent decoder for {self.decoder.config.latent_scale} pixels per latent cell, but the VAE has "
                 f"{self.vae_scale}; give the decoder that was made for this VAE")
         if self.adapter is not None:
-            _check_prediction(self.adapter, self.schedule)
+            check_prediction(self.adapter.settings, self.schedule.prediction_type)
             check_adapter(self.unet, self.adapter)
 
     @classmethod
@@ -272,13 +270,6 @@ class _Guided:
         both = self._call(torch.cat([flat, flat]), timestep, text, ("unconditional", "conditional"))
         negative, positive = both.chunk(2)
         return positive, negative
-
-
-def _check_prediction(adapter: LayerAdapter, schedule: NoiseSchedule) -> None:
-    if adapter.settings.prediction_type != schedule.prediction_type:
-        raise WeightsError(
-            f"an adapter for models of prediction type {adapter.settings.prediction_type!r}, but this model's is "
-            f"{schedule.prediction_type!r}; give an adapter made for this base model")
 
 
 def _stack(

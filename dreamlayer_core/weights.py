@@ -26,6 +26,7 @@ __all__ = [
     "Adapter",
     "AdapterSettings",
     "check_fit",
+    "check_prediction",
     "load_adapter",
     "load_transparent_decoder",
     "save_adapter",
@@ -159,6 +160,14 @@ def check_fit(adapter: Adapter, projections: Mapping[str, Sequence[int]], *, bas
     for part, tensors in (("shared_kv", adapter.shared_kv), ("foreground_kv", adapter.foreground_kv)):
         if tensors:
             check_shapes(_prefixed(part, tensors), _prefixed(part, expected))
+
+
+def check_prediction(settings: AdapterSettings, prediction_type: str) -> None:
+    """Raises WeightsError unless the adapter was trained for models of this prediction type."""
+    if settings.prediction_type != prediction_type:
+        raise WeightsError(
+            f"an adapter for models of prediction type {settings.prediction_type!r}, but this model's is "
+            f"{prediction_type!r}; give an adapter made for this base model")
 
 
 def save_transparent_decoder(

@@ -6,9 +6,7 @@ from collections.abc import Callable
 
 from ..dreamlayer_core.errors import InputError
 
-__all__ = ["LARGEST_SIDE", "told"]
-
-LARGEST_SIDE = 4096  # pixels; joint attention over more than this is a mistake rather than a wish
+__all__ = ["told"]
 
 
 def told(check: Callable[[], object]) -> bool | str:

@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..dreamlayer_core.composite import flatten, gray_fill
+from ..dreamlayer_core.config import LARGEST_SIDE
 from ..dreamlayer_core.errors import InputError
 from ..dreamlayer_core.layers import LayerStack
 from ..dreamlayer_core.prompts import MAX_FOREGROUNDS, LayerPrompts
-from .checks import LARGEST_SIDE
 from .documents import image_from_pictures, stacks_from_layers
 from .sockets import LAYERS_KEY, LatentLayers, LayerPlan, PlanSocket
 

@@ -22,6 +22,7 @@ from ..dreamlayer_core.errors import InputError
 from ..dreamlayer_core.formats import load_stack, save_file, save_stack
 from ..dreamlayer_core.formats.atomic import staged_file
 from ..dreamlayer_core.layers import LayerStack
+from .checks import told
 from .documents import flattened, layers_from_stacks, stacks_from_layers
 
 __all__ = ["NODES"]
@@ -216,11 +217,7 @@ class DreamLayerLoadLayers(io.ComfyNode):
     def validate_inputs(cls, file: str | None = None) -> bool | str:
         if file is None:  # it comes through a wire: not known yet
             return True
-        try:
-            _input_path(file)
-        except InputError as error:
-            return str(error)
-        return True
+        return told(lambda: _input_path(file))
 
     @classmethod
     def fingerprint_inputs(cls, file: str) -> str:

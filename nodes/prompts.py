@@ -10,9 +10,10 @@ import comfy.sd
 import torch
 from comfy_api.latest import io
 
+from ..dreamlayer_core.config import LARGEST_SIDE
 from ..dreamlayer_core.errors import InputError
 from ..dreamlayer_core.prompts import MAX_FOREGROUNDS, LayerPrompts
-from .checks import LARGEST_SIDE, told
+from .checks import told
 from .comfy_model.encode import encode_plan
 from .sockets import LAYERS_KEY, AdapterSocket, LatentLayers, LayerPlan, LoadedAdapter, PlanSocket
 

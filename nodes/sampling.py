@@ -19,7 +19,7 @@ from ..dreamlayer_core.errors import InputError
 from ..dreamlayer_core.sampling import initial_noise
 from .checks import told
 from .comfy_model.harmonize import Recorder, check_trajectory, harmonize
-from .comfy_model.layer_patch import KEY, MapSink
+from .comfy_model.layer_patch import MapSink
 from .comfy_model.previews import step_callback
 from .documents import stacks_from_layers
 from .sockets import LAYERS_KEY, LatentLayers, SampledTrajectory, TrajectorySocket, latent_layers
@@ -106,7 +106,7 @@ class LayeredKSampler(io.ComfyNode):
         if len(sampler.sigmas) < 2:
             raise InputError(f"got a denoise of {denoise}, which leaves nothing to sample; give more than 0")
         recorder = Recorder(sampler.sigmas)
-        model.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.PREDICT_NOISE, KEY, recorder.predict_noise)
+        model.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.PREDICT_NOISE, LAYERS_KEY, recorder.predict_noise)
         stacks = len(start) // layers.rows
         noise = initial_noise(
             (layers.rows, *start.shape[1:]), seed, parse_layer_seeds(layer_seeds, layers.rows), stacks=stacks).flatten(0, 1)

@@ -5,7 +5,8 @@ A span is `(start, length)` in tokens; `prompts.TokenSpan` is one. All of this i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 import torch
 from einops import rearrange
@@ -14,7 +15,7 @@ from torch.nn import functional
 
 from ..errors import InputError
 
-__all__ = ["cross_attention_map", "min_max", "smooth_map", "spatial_map", "spatial_maps"]
+__all__ = ["cross_attention_map", "min_max", "paste_maps", "smooth_map", "spatial_map", "spatial_maps"]
 
 
 def cross_attention_map(query: Tensor, key: Tensor) -> Tensor:
@@ -93,6 +94,25 @@ def smooth_map(maps: Tensor, sigma: float) -> Tensor:
         planes = functional.conv2d(planes, rearrange(kernel, "k -> 1 1 1 k"))
         planes = functional.conv2d(planes, rearrange(kernel, "k -> 1 1 k 1"))
     return planes.reshape(maps.shape)
+
+
+def paste_maps(parts: Mapping[tuple[int, ...], Tensor], size: tuple[int, int]) -> Tensor:
+    """Maps of parts of a picture where they lie on the whole of it, the larger where they overlap, 0 between them.
+
+    parts: (height, width, top, left) in latent cells -> (fg, h, w), all of one stage; size (height, width) of the whole
+    latent -> (fg, H, W). Raises InputError without a part.
+    """
+    if not parts:
+        raise InputError("got no maps to paste; give at least one part of the picture")
+    (height, width, *_), first = next(iter(parts.items()))
+    scales = height / first.shape[-2], width / first.shape[-1]
+    whole = first.new_zeros(len(first), *(math.ceil(side / scale) for side, scale in zip(size, scales, strict=True)))
+    for (_, _, *corner), part in parts.items():
+        y, x = (min(round(start / scale), there - here) for start, scale, there, here in zip(
+            corner, scales, whole.shape[-2:], part.shape[-2:], strict=True))
+        region = whole[:, y : y + part.shape[-2], x : x + part.shape[-1]]
+        region.copy_(torch.maximum(region, part))
+    return whole
 
 
 def _gaussian(sigma: float, like: Tensor) -> Tensor:

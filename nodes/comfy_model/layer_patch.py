@@ -19,20 +19,18 @@ import comfy.utils
 import torch
 from torch import Tensor
 
-from ...dreamlayer_core.adapter import LayerAdapter
+from ...dreamlayer_core.adapter import LayerAdapter, kv_differences
 from ...dreamlayer_core.config import LayerAttentionConfig
-from ...dreamlayer_core.errors import InputError, WeightsError
-from ...dreamlayer_core.layer_run import AttentionSites, LayerRun
+from ...dreamlayer_core.errors import InputError
+from ...dreamlayer_core.layer_run import AttentionSites, LayerRun, check_context_stage, context_downscale
 from ...dreamlayer_core.model_files import family_name
 from ...dreamlayer_core.prompts import LayeredEmbedding
-from ...dreamlayer_core.weights import Adapter, check_fit
+from ...dreamlayer_core.weights import Adapter, check_fit, check_prediction
+from ..sockets import LAYERS_KEY
 from .run import PatchedRun
 from .sites import UnetSites, find_sites, original_weight
 
-__all__ = ["KEY", "LayerPatch", "MapSink", "patch_model"]
-
-KEY = "dreamlayer"
-_DEFAULT_DOWNSCALE = 4  # App. D.1: 16x16 at 512 px
+__all__ = ["LayerPatch", "MapSink", "patch_model"]
 
 
 class MapSink:
@@ -67,8 +65,8 @@ class LayerPatch:
     def outer_sample(self, executor: Any, *args: Any, **kwargs: Any) -> Any:
         """OUTER_SAMPLE wrapper: makes the run's state, and drops it whatever happens."""
         guider = executor.class_obj
-        layered = [cond[KEY] for name, group in guider.conds.items() if name != "negative"
-                   for cond in group or () if KEY in cond]
+        layered = [cond[LAYERS_KEY] for name, group in guider.conds.items() if name != "negative"
+                   for cond in group or () if LAYERS_KEY in cond]
         if not layered:
             return executor(*args, **kwargs)  # harmonising, or a plain picture: the adapter's shared weights alone
         run = self._run(guider, layered, noise=args[0])
@@ -108,28 +106,22 @@ def patch_model(
     """
     if start_percent > end_percent:
         raise InputError(f"got a start of {start_percent:g} after the end, {end_percent:g}; give a start before the end")
-    if model.get_attachment(KEY) is not None:
+    if model.get_attachment(LAYERS_KEY) is not None:
         raise InputError("got a model that is patched already; connect the model from before the other Patch Model")
     patched = model.clone()
     if adapter is None and not config.active:
         return patched
     where = find_sites(model)
-    sites = where.choose(model, _downscale(config, adapter) if config.caca else None)
+    sites = where.choose(model, context_downscale(config, adapter.settings if adapter else None))
     module = None
     if adapter is not None:
         _check(model, adapter, where, sites)
         module = _apply(patched, adapter, where, strength)
     patch = LayerPatch(
         config=config, adapter=module, where=where, sites=sites, start_percent=start_percent, end_percent=end_percent)
-    patched.set_attachments(KEY, patch)
-    patched.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.OUTER_SAMPLE, KEY, patch.outer_sample)
+    patched.set_attachments(LAYERS_KEY, patch)
+    patched.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.OUTER_SAMPLE, LAYERS_KEY, patch.outer_sample)
     return patched
-
-
-def _downscale(config: LayerAttentionConfig, adapter: Adapter | None) -> int:
-    if config.downscale is not None:
-        return config.downscale
-    return adapter.settings.caca_downscale if adapter is not None else _DEFAULT_DOWNSCALE
 
 
 def _check(
@@ -137,16 +129,9 @@ def _check(
 ) -> None:
     shapes = {name: tuple(comfy.utils.get_attr(model.model, key).shape) for name, key in where.keys.items()}
     check_fit(adapter, shapes, base_family=_family(model))
-    settings, sampling = adapter.settings, model.get_model_object("model_sampling")
-    velocity = isinstance(sampling, comfy.model_sampling.V_PREDICTION)
-    if velocity != (settings.prediction_type == "v_prediction"):
-        kind = "v_prediction" if velocity else "epsilon"
-        raise WeightsError(f"an adapter for models of prediction type {settings.prediction_type!r}, but this model's is "
-                           f"{kind!r}; give an adapter made for this base model")
-    if sites.context and settings.num_context_layers and settings.context_features != sites.context_channels:
-        raise WeightsError(
-            f"the adapter's context-aware layers read {settings.context_features} channels, but the CACA stage of this "
-            f"model has {sites.context_channels}; leave the stage to the adapter (downscale 0)")
+    velocity = isinstance(model.get_model_object("model_sampling"), comfy.model_sampling.V_PREDICTION)
+    check_prediction(adapter.settings, "v_prediction" if velocity else "epsilon")
+    check_context_stage(adapter.settings, sites)
 
 
 def _family(model: comfy.model_patcher.ModelPatcher) -> str | None:
@@ -158,20 +143,15 @@ def _apply(
     patched: comfy.model_patcher.ModelPatcher, adapter: Adapter, where: UnetSites, strength: float
 ) -> comfy.model_patcher.ModelPatcher:
     """Shared K and V become weight patches; the rest, a model of its own that is loaded and offloaded with this one."""
-    shared, foreground = dict[str, Any](), dict[str, Tensor]()
-    for name, key in where.keys.items():
-        base = original_weight(patched, key)
-        both = adapter.shared_kv[name].float() if name in adapter.shared_kv else base
-        if name in adapter.shared_kv:
-            shared[key] = ("diff", (both - base,))
-        if name in adapter.foreground_kv:
-            foreground[name] = (adapter.foreground_kv[name].float() - both) * strength
-    patched.add_patches(shared, strength)
+    base = {name: original_weight(patched, key) for name, key in where.keys.items()}
+    shared, foreground = kv_differences(adapter, base)
+    patched.add_patches({where.keys[name]: ("diff", (difference,)) for name, difference in shared.items()}, strength)
+    foreground = {name: difference * strength for name, difference in foreground.items()}
     module = LayerAdapter.from_weights(replace(adapter, shared_kv={}, foreground_kv=foreground))
     dtype = patched.model.get_dtype_inference()
     module.foreground.to(dtype if dtype.is_floating_point and dtype.itemsize >= 2 else torch.float32)
     management = comfy.model_management
     own = _WholeModel(
         module, load_device=patched.load_device, offload_device=management.unet_offload_device())
-    patched.set_additional_models(KEY, [own])
+    patched.set_additional_models(LAYERS_KEY, [own])
     return own

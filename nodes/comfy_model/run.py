@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import comfy.model_management
@@ -12,8 +12,8 @@ import comfy.patcher_extension
 import torch
 from comfy.ldm.modules.attention import optimized_attention
 from torch import Tensor
-from torch.nn import functional
 
+from ...dreamlayer_core.attention.context import paste_maps
 from ...dreamlayer_core.attention.shared import join_rows, split_rows
 from ...dreamlayer_core.errors import InputError
 from ...dreamlayer_core.layer_run import Half, LayerRun
@@ -77,7 +77,8 @@ class PatchedRun:
 
     def _replace(self, replacements: dict[Any, _Replacement], block: Block, kind: str, site: str) -> None:
         shares = site in self.state.sites.shared and self.state.config.lssa
-        if not (shares or site in self.state.sites.context or self._has_weights(site)):
+        has_own = self.state.adapter is not None and self.state.adapter.has_foreground(site)
+        if not (shares or site in self.state.sites.context or has_own):
             return
         earlier = replacements.get(block) or replacements.get(block[:2])
         if shares and earlier is not None:
@@ -89,10 +90,6 @@ class PatchedRun:
             replacements[block] = lambda q, k, v, extra: self._self_attention(site, q, k, v, extra, attend)
         else:
             replacements[block] = lambda q, k, v, extra: self._cross_attention(site, q, k, v, extra, attend)
-
-    def _has_weights(self, site: str) -> bool:
-        adapter = self.state.adapter
-        return adapter is not None and f"{site}.to_k".replace(".", "/") in adapter.foreground
 
     def drop(self) -> None:
         """Forget everything of the run."""
@@ -198,24 +195,10 @@ class PatchedRun:
             raise _MapNeededFirst
         areas = {area: maps for area, maps in self._maps.items() if area is not None}
         if call.chunks[0].area is None and areas:
-            return torch.stack([self._pasted(areas, stack, call.x.shape[-2:]) for stack in call.stacks])
+            size = (call.x.shape[-2], call.x.shape[-1])
+            return torch.stack([
+                paste_maps({area: maps[stack] for area, maps in areas.items()}, size) for stack in call.stacks])
         return None
-
-    @staticmethod
-    def _pasted(areas: Mapping[Any, dict[int, Tensor]], stack: int, size: Sequence[int]) -> Tensor:
-        """The maps of a picture's areas where they lie on the whole of it, in latent cells (h, w); 0 between them."""
-        whole: Tensor | None = None
-        for (height, width, top, left), maps in areas.items():
-            part = maps[stack]
-            scales = height / part.shape[-2], width / part.shape[-1]
-            if whole is None:
-                whole = part.new_zeros(len(part), *(math.ceil(side / scale) for side, scale in zip(size, scales, strict=True)))
-            y, x = (min(round(start / scale), there - here) for start, scale, there, here in zip(
-                (top, left), scales, whole.shape[-2:], part.shape[-2:], strict=True))
-            region = whole[:, y : y + part.shape[-2], x : x + part.shape[-1]]
-            region.copy_(torch.maximum(region, part))
-        assert whole is not None
-        return whole
 
     # Inside the UNet
 
@@ -268,18 +251,11 @@ class PatchedRun:
 
     def _with_foregrounds(self, site: str, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """The foreground rows' own K and V: the shared ones, as projected, and what their second set differs by."""
-        if not self._has_weights(site):
-            return k, v
-        return self._own(site, "to_k", k), self._own(site, "to_v", v)
-
-    def _own(self, site: str, part: str, projected: Tensor) -> Tensor:
         adapter, rows = self.state.adapter, self.state.rows
-        assert adapter is not None
-        difference = adapter.foreground[f"{site}.{part}".replace(".", "/")].to(projected)
-        source = self._sources[part].unflatten(0, (-1, rows))[:, 1:-1]
-        projected = projected.unflatten(0, (-1, rows)).clone()
-        projected[:, 1:-1] += functional.linear(source.to(projected), difference)
-        return projected.flatten(0, 1)
+        if adapter is None or not adapter.has_foreground(site):
+            return k, v
+        return (adapter.add_foreground(f"{site}.to_k", k, self._sources["to_k"], rows),
+                adapter.add_foreground(f"{site}.to_v", v, self._sources["to_v"], rows))
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, extra: dict[str, Any]) -> Tensor:

@@ -236,7 +236,7 @@ def test_an_adapter_of_another_family(graph, texts, told):
         ({"shared_kv": {f"other.{name}": weight for name, weight in weights.shared_kv.items()}}, "shared_kv"),
         ({"settings": replace(weights.settings, prediction_type="epsilon")},
          "an adapter for models of prediction type 'epsilon'.*give an adapter made for this base model"),
-        ({"settings": replace(weights.settings, context_features=96)}, "read 96 channels.*has 128; leave the stage"),
+        ({"settings": replace(weights.settings, context_features=96)}, "read 96 channels.*has 128; give an adapter"),
     ):
         with told(said):
             graph.patch(adapter=replace(graph.adapter, weights=replace(weights, **changes)))
