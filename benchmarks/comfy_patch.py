@@ -1,9 +1,10 @@
 """What Patch Model costs: a patched SD1.5-shaped model against the same model unpatched, at the same batch, in one run.
 
-    COMFYUI_PATH=... PYTHON_OF_COMFYUI benchmarks/comfy_patch.py [--layers 2 4 8] [--cells 32] [--steps 2] [--repeats 3]
+    COMFYUI_PATH=... PYTHON_OF_COMFYUI benchmarks/comfy_patch.py [--layers 2 4 8] [--cells 32] [--steps 2] [--repeats 5]
 
 The weights are random: time and memory do not depend on them. Every variant runs in a process of its own, which tells
-its peak memory; variants take turns, and ratios are of the medians. On a GPU add --gpu.
+its peak memory, and takes turns there with the unpatched model; the ratio of times is the median over these pairs. The
+stock row against itself shows how much of a ratio is chance. On a GPU add --gpu.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, nargs="+", default=[2, 4, 8], help="k: background and foregrounds")
     parser.add_argument("--cells", type=int, default=32, help="side of the latent; 64 is 512 px")
     parser.add_argument("--steps", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=5, help="pairs of runs, patched and unpatched")
     parser.add_argument("--gpu", action="store_true")
     parser.add_argument("--one", nargs=2, metavar=("VARIANT", "K"), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -37,26 +38,18 @@ def main() -> None:
         print(json.dumps(measure(options.one[0], int(options.one[1]), options)))  # noqa: T201
         return
     for layers in options.layers:
-        runs = {name: [] for name in VARIANTS}
-        for _ in range(options.repeats):
-            for name in VARIANTS:
-                command = [sys.executable, __file__, *sys.argv[1:], "--one", name, str(layers)]
-                found = subprocess.run(command, check=True, capture_output=True, text=True)
-                runs[name].append(json.loads(found.stdout.splitlines()[-1]))
-        report(layers, runs)
-
-
-def report(layers: int, runs: dict[str, list[dict[str, float]]]) -> None:
-    """One line a variant: medians, and ratios to the stock model."""
-    medians = {name: {key: statistics.median(run[key] for run in some) for key in some[0]} for name, some in runs.items()}
-    for name, own in medians.items():
-        ratios = {key: own[key] / medians["stock"][key] for key in own}
-        print(f"k={layers} {name:6} {own['seconds']:8.2f} s a step (x{ratios['seconds']:.3f})  "  # noqa: T201
-              f"{own['megabytes']:8.0f} MB at most (x{ratios['megabytes']:.3f})", flush=True)
+        runs: dict[str, dict[str, float]] = {}
+        for name in VARIANTS:
+            command = [sys.executable, __file__, *sys.argv[1:], "--one", name, str(layers)]
+            found = subprocess.run(command, check=True, capture_output=True, text=True)
+            own = runs[name] = json.loads(found.stdout.splitlines()[-1])
+            memory = own["megabytes"] / runs["stock"]["megabytes"]
+            print(f"k={layers} {name:6} {own['seconds']:8.2f} s a step (x{own['ratio']:.3f})  "  # noqa: T201
+                  f"{own['megabytes']:8.0f} MB at most (x{memory:.3f})", flush=True)
 
 
 def measure(variant: str, layers: int, options: argparse.Namespace) -> dict[str, float]:
-    """Seconds a step and peak memory of one variant."""
+    """Seconds a step, how many times the stock model's they are, and peak memory of one variant."""
     sys.argv, sys.path[:0] = sys.argv[:1], [os.environ["COMFYUI_PATH"]]
     args = importlib.import_module("comfy.cli_args").args
     args.cpu = not options.gpu
@@ -69,32 +62,34 @@ def measure(variant: str, layers: int, options: argparse.Namespace) -> dict[str,
     pack = {name: importlib.import_module(f"{root}.{name}") for name in (
         "nodes.comfy_model.layer_patch", "dreamlayer_core.config", "dreamlayer_core.prompts")}
     torch.manual_seed(0)
-    model, rows = sd15(torch), layers + 1
+    stock, rows = sd15(torch), layers + 1
     spans = tuple(pack["dreamlayer_core.prompts"].TokenSpan(1 + 2 * i, 2) for i in range(layers))
     text = torch.randn(rows, 77, 768)
     embedding = pack["dreamlayer_core.prompts"].LayeredEmbedding(
         text, spans, spans, pack["dreamlayer_core.prompts"].TokenSpan(1, 0))
-    extra = {}
+    model, extra = stock, {}
     if VARIANTS[variant] is not None:
         # T_G at 0: the context map acts at every step, which is the most that it can cost.
         config = pack["dreamlayer_core.config"].LayerAttentionConfig(context_threshold=0, **VARIANTS[variant])
-        model, extra = pack["nodes.comfy_model.layer_patch"].patch_model(model, None, config), {"dreamlayer": embedding}
-    sigmas = samplers.calculate_sigmas(model.get_model_object("model_sampling"), "normal", options.steps)
+        model, extra = pack["nodes.comfy_model.layer_patch"].patch_model(stock, None, config), {"dreamlayer": embedding}
+    sigmas = samplers.calculate_sigmas(stock.get_model_object("model_sampling"), "normal", options.steps)
     noise = torch.randn(rows, 4, options.cells, options.cells)
 
-    def run(levels: object) -> None:
+    def seconds(model: object, extra: dict[str, object]) -> float:
+        started = time.perf_counter()
         with torch.inference_mode():
             sample.sample_custom(
-                model, noise, 5.0, samplers.sampler_object("euler"), levels, [[text, extra]], [[text[:1], {}]],
+                model, noise, 5.0, samplers.sampler_object("euler"), sigmas, [[text, extra]], [[text[:1], {}]],
                 torch.zeros_like(noise), disable_pbar=True, seed=0)
+        return (time.perf_counter() - started) / options.steps
 
-    run(sigmas[:2])  # loads the weights
-    started = time.perf_counter()
-    run(sigmas)
-    seconds = (time.perf_counter() - started) / options.steps
+    seconds(model, extra)  # loads the weights
     peak = torch.cuda.max_memory_allocated() / 1e6 if options.gpu else resource.getrusage(
         resource.RUSAGE_SELF).ru_maxrss / 1e3
-    return {"seconds": seconds, "megabytes": peak}
+    seconds(stock, {})
+    pairs = [(seconds(stock, {}), seconds(model, extra)) for _ in range(options.repeats)]
+    return {"seconds": statistics.median(own for _, own in pairs), "megabytes": peak,
+            "ratio": statistics.median(own / other for other, own in pairs)}
 
 
 def sd15(torch: object) -> object:

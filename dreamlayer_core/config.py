@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from .errors import InputError
 
-__all__ = ["LARGEST_SIDE", "HarmonizationConfig", "LayerAttentionConfig", "SamplingConfig"]
+__all__ = ["LARGEST_SIDE", "HarmonizationConfig", "InversionConfig", "InversionMethod", "LayerAttentionConfig", "SamplingConfig"]
 
 LARGEST_SIDE = 4096  # pixels; joint attention over more than this is a mistake rather than a wish
 
@@ -63,3 +64,37 @@ class SamplingConfig:
             raise InputError(f"got {self.steps} steps; give 1 to 1000")
         if not 0 <= self.guidance <= 100:
             raise InputError(f"got a guidance of {self.guidance}; give 0 to 100 (1 is none)")
+
+
+InversionMethod = Literal["ddim", "fixed-point", "exact", "replay"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class InversionConfig:
+    """How a picture's latent is taken back to noise (App. E).
+
+    ``masked`` hides the other rows from the global one (Eq. 14-16), ``mask_queries`` says from which queries.
+    ``iterations`` and ``tolerance`` are of the fixed point (relative change of the worst row), ``gamma`` of BDIA.
+    """
+
+    method: InversionMethod = "replay"
+    guidance: float = 1.0  # Mokady et al. 2022: inverting under more adds its error up
+    masked: bool = True
+    mask_queries: Literal["all", "global"] = "all"  # as Eq. 15 is written
+    iterations: int = 30
+    tolerance: float = 1e-6
+    gamma: float = 1.0  # undone to the last bit; less damps what two-step methods swing, and rounds
+
+    def __post_init__(self) -> None:
+        if self.method not in get_args(InversionMethod):
+            raise InputError(f"got an inversion by {self.method!r}; give one of {', '.join(get_args(InversionMethod))}")
+        if not 0 <= self.guidance <= 100:
+            raise InputError(f"got a guidance of {self.guidance} for the inversion; give 0 to 100 (1 is none)")
+        if self.mask_queries not in ("all", "global"):
+            raise InputError(f"got a mask for {self.mask_queries!r} queries; give 'all' or 'global'")
+        if not 1 <= self.iterations <= 1000:
+            raise InputError(f"got {self.iterations} iterations of the fixed point; give 1 to 1000")
+        if not 0 <= self.tolerance < 1:
+            raise InputError(f"got a tolerance of {self.tolerance}; give 0 to less than 1")
+        if not 0.5 <= self.gamma <= 1:
+            raise InputError(f"got a gamma of {self.gamma}; give 0.5 to 1")

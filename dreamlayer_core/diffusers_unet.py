@@ -5,7 +5,7 @@ Sites are found from the UNet's own structure, so any Stable-Diffusion-shaped mo
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from .adapter import LayerAdapter
 from .attention.shared import joint_attention
+from .attention.steering import ContextSteering, check_steering
 from .config import LayerAttentionConfig
 from .errors import InputError, WeightsError
 from .layer_run import AttentionSites, JointMask, LayerRun, check_context_stage, choose_sites, context_downscale
@@ -138,21 +139,26 @@ def _height(embeddings: Sequence[LayeredEmbedding] | None) -> int:
 def layer_attention(
     unet: UNet2DConditionModel, embeddings: Sequence[LayeredEmbedding] | None,
     config: LayerAttentionConfig | None = None, adapter: LayerAdapter | None = None, *,
-    mask: JointMask | None = None, training: bool = False,
+    mask: JointMask | None = None, steering: Mapping[int, ContextSteering] | None = None, training: bool = False,
 ) -> Generator[LayerRun]:
     """Bind the method to ``unet`` for one run, and undo it on leaving, also after an error.
 
     ``embeddings`` has one entry a stack, all with the same number of layers; None binds the adapter for single rows
     (harmonisation). With everything off and no adapter nothing is touched: the UNet stays bit-identical to the stock
-    one. ``mask`` is asked at every shared layer; ``training`` also reads M_F (Eq. 7). Raises InputError for stacks of
-    different heights and for a CACA stage that the UNet lacks, WeightsError for an adapter that does not fit.
+    one. ``mask`` is asked at every shared layer; ``steering`` has what the user says of foregrounds' context maps, by
+    layer (1 is the lowest foreground); ``training`` also reads M_F (Eq. 7). Raises InputError for stacks of different
+    heights, for steering that does not fit them and for a CACA stage that the UNet lacks, WeightsError for an adapter
+    that does not fit.
     """
-    config = config or LayerAttentionConfig()
+    config, steering = config or LayerAttentionConfig(), steering or {}
+    if steering and not config.caca:
+        raise InputError("got boxes or masks, but context-aware cross-attention is off; switch it on, or leave them out")
+    check_steering(steering, _height(embeddings) - 2, len(embeddings or ()))
     sites = find_sites(unet, context_downscale(config, adapter.settings if adapter else None))
     if adapter is not None:
         check_adapter(unet, adapter, sites)
     run = LayerRun(
-        config=config, adapter=adapter, sites=sites, rows=_height(embeddings), mask=mask,
+        config=config, adapter=adapter, sites=sites, rows=_height(embeddings), mask=mask, steering=steering,
         spans=[e.global_spans[1:] for e in embeddings or ()],
         own_spans=[e.own_spans[1:] for e in embeddings or ()] if training else None)
     stock = dict[str, Any]()

@@ -14,6 +14,7 @@ from torch import Tensor
 from .adapter import LayerAdapter
 from .attention.context import cross_attention_map, min_max, smooth_map, spatial_maps
 from .attention.shared import fuse_global, resize_map
+from .attention.steering import ContextSteering, steer_maps
 from .config import LayerAttentionConfig
 from .errors import InputError, WeightsError
 from .weights import AdapterSettings
@@ -90,11 +91,12 @@ class LayerRun:
     spans: Sequence[Sequence[tuple[int, int]]] = ()  # per stack, per foreground, in the global row
     own_spans: Sequence[Sequence[tuple[int, int]]] | None = None  # set in training: also read M_F (Eq. 7)
     mask: JointMask | None = None  # of the joint attention (Eq. 14-16)
+    steering: Mapping[int, ContextSteering] = field(default_factory=lambda: dict[int, ContextSteering]())  # by layer
     timestep: int = 1000
     gate: Tensor | None = None  # (stacks,) share of Eq. 9 in each stack: training mixes timesteps in one batch
     size: tuple[int, int] = (0, 0)
     halves: tuple[Half, ...] = ("conditional",)
-    context_map: Tensor | None = None  # (stacks, fg, h, w) of the newest conditional pass
+    context_map: Tensor | None = None  # (stacks, fg, h, w) of the newest conditional pass, as steered
     foreground_map: Tensor | None = None  # M_F, read from the foregrounds' own rows (Eq. 3, 4), if own_spans is set
     _attention: list[Tensor] = field(default_factory=lambda: list[Tensor]())
     _features: list[Tensor] = field(default_factory=lambda: list[Tensor]())
@@ -149,7 +151,7 @@ class LayerRun:
         maps = self._smooth(spatial_maps(attention[:, -1], self.spans), grid)
         if self.adapter is not None:
             maps = self.adapter.context_layers(maps, features)
-        self.context_map = _planes(maps, grid)
+        self.context_map = steer_maps(_planes(maps, grid), self.steering)
         if self.own_spans is not None:
             own = spatial_maps(attention[:, :-1].flatten(0, 1), [[span] for stack in self.own_spans for span in stack])
             self.foreground_map = _planes(rearrange(own, "(stack fg) 1 n -> stack fg n", stack=len(attention)), grid)

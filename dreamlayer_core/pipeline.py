@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from einops import rearrange
 from torch import Tensor
+from torch.nn import functional
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from .adapter import LayerAdapter
@@ -21,13 +23,13 @@ from .config import LARGEST_SIDE, HarmonizationConfig, LayerAttentionConfig, Sam
 from .diffusers_files import load_base
 from .diffusers_unet import check_adapter, layer_attention
 from .errors import InputError, WeightsError
+from .guidance import Guided
 from .harmonization import resize_alpha
-from .layer_run import Half, LayerRun
 from .layers import Layer, LayerStack
 from .model_files import ADAPTER, LAYER_DECODER, base_family, read_schedule, require_model_folder
 from .prompts import ClipTokens, LayeredEmbedding, LayerPrompts, encode_negative, encode_stacks
 from .safetensors_files import about
-from .sampling import DdimStepper, OnStep, Stepper, Trajectory, harmonize, initial_noise, sample_layers
+from .sampling import DdimStepper, OnStep, Replay, Stepper, Trajectory, harmonize, initial_noise, sample_layers
 from .schedule import NoiseSchedule
 from .transparent import VIEWS, TransparentDecoder
 from .weights import check_prediction, load_adapter, load_transparent_decoder
@@ -52,7 +54,8 @@ class LayeredResult:
     harmonized: Tensor | None
     context_maps: Tensor | None
     timings: Mapping[str, float]
-    trajectory: Trajectory  # the kept z_t, from which edited layers can be harmonised again (Eq. 13); empty without IRH
+    # The kept z_t, from which edited layers can be harmonised again (Eq. 13): empty without IRH, whole with keep_all.
+    trajectory: Trajectory
 
 
 @dataclass(kw_only=True, eq=False)
@@ -121,13 +124,15 @@ class DreamLayer:
         self, prompts: LayerPrompts | Sequence[LayerPrompts], *, size: tuple[int, int] | None = None, seed: int = 0,
         layer_seeds: Mapping[int, int] | None = None, sampling: SamplingConfig | None = None,
         attention: LayerAttentionConfig | None = None, harmonization: HarmonizationConfig | None = None,
-        stepper: Stepper | None = None, views: int = 8, on_step: OnStep | None = None,
+        stepper: Stepper | None = None, views: int = 8, keep_all: bool = False, replay: Replay | None = None,
+        on_step: OnStep | None = None,
     ) -> LayeredResult:
         """Sample layers and the whole together (all stacks in one batch), decode them, and harmonise.
 
         ``size`` is (width, height) in pixels, the model's own by default; ``harmonization=None`` switches IRH off;
         ``layer_seeds`` has seeds of single rows (0 = background, k = the global row), stack s adds s to every seed;
-        ``stepper`` replaces DDIM, and with it ``sampling.steps``; ``views`` are the transparent decoder's.
+        ``stepper`` replaces DDIM, and with it ``sampling.steps``; ``views`` are the transparent decoder's; ``keep_all``
+        keeps the whole trajectory; rows of ``replay`` come out as they were stored, and the others see them.
         Raises InputError for unusable sizes, prompts or settings before the first step; what ``on_step`` raises passes
         through.
         """
@@ -136,7 +141,7 @@ class DreamLayer:
         stacks = [prompts] if isinstance(prompts, LayerPrompts) else list(prompts)
         sampling, attention = sampling or SamplingConfig(), attention or LayerAttentionConfig()
         width, height = size or self.default_size
-        grid = self._grid(width, height)
+        grid = self.grid(width, height)
         stepper = stepper or DdimStepper(self.schedule, sampling.steps)
         started = time.perf_counter()
         embeddings = self.encode(stacks)
@@ -144,37 +149,50 @@ class DreamLayer:
         shape = (len(embeddings[0].embeddings), int(self.unet.config["in_channels"]), *grid)
         noise = initial_noise(shape, seed, layer_seeds, stacks=len(stacks))
         with layer_attention(self.unet, embeddings, attention, self.adapter) as run:
-            denoise = _Guided(self, run, embeddings, stacks, sampling)
+            denoise = Guided(self, run, embeddings, stacks, sampling)
             latents, trajectory = sample_layers(
-                denoise, noise.to(self.device), stepper, keep=harmonization, on_step=on_step)
+                denoise, noise.to(self.device), stepper, keep=harmonization, keep_all=keep_all, replay=replay,
+                on_step=on_step)
             maps = denoise.context_map
         sampled = time.perf_counter()
+        seeds = [[(layer_seeds or {}).get(row, seed) + s for row in range(shape[0])] for s in range(len(stacks))]
+        result = self.finish(
+            latents, trajectory if harmonization is None else trajectory.between(harmonization), embeddings, stacks,
+            size=(width, height), seeds=seeds, context_maps=maps, sampling=sampling, stepper=stepper, views=views,
+            harmonize=harmonization is not None, on_step=on_step)
+        timings = {"encode": encoded - started, "sample": sampled - encoded, **result.timings}
+        return replace(result, timings=timings, trajectory=trajectory)
+
+    def finish(
+        self, latents: Tensor, trajectory: Trajectory, embeddings: Sequence[LayeredEmbedding],
+        stacks: Sequence[LayerPrompts], *, size: tuple[int, int], seeds: Sequence[Sequence[int | None]],
+        context_maps: Tensor | None, sampling: SamplingConfig, stepper: Stepper, views: int, harmonize: bool,
+        on_step: OnStep | None = None,
+    ) -> LayeredResult:
+        """Sampled latents (s, rows, 4, h, w) to a result: decode, harmonise if asked, crop to ``size`` (width, height).
+
+        ``seeds`` are of every stack's rows, as the layers note them.
+        """
+        started, (width, height) = time.perf_counter(), size
         pictures, colors, alphas = self.decode(latents, views=views)
         decoded = time.perf_counter()
-        harmonized = None
-        if harmonization is not None:
-            harmonized = self.harmonize(trajectory, alphas, embeddings, stacks, sampling, stepper, on_step)
-            harmonized = harmonized[..., :height, :width]
-        finished = time.perf_counter()
         crop = (..., slice(0, height), slice(0, width))
+        harmonized = None
+        if harmonize:
+            harmonized = self.harmonize(trajectory, alphas, embeddings, stacks, sampling, stepper, on_step)[crop]
         return LayeredResult(
-            stacks=tuple(
-                _stack(stacks[s], colors[s][crop], alphas[s][crop], pictures[s][crop],
-                       [(layer_seeds or {}).get(row, seed) + s for row in range(len(noise[s]))])
-                for s in range(len(stacks))),
+            stacks=tuple(_stack(stacks[s], colors[s][crop], alphas[s][crop], pictures[s][crop], seeds[s])
+                         for s in range(len(stacks))),
             latents=latents, global_picture=pictures[:, -1][crop].cpu(), harmonized=harmonized,
-            context_maps=None if maps is None else maps.cpu(),
-            timings={"encode": encoded - started, "sample": sampled - encoded, "decode": decoded - sampled,
-                     "harmonize": finished - decoded},
-            trajectory=trajectory,
-        )
+            context_maps=None if context_maps is None else context_maps.cpu(),
+            timings={"decode": decoded - started, "harmonize": time.perf_counter() - decoded}, trajectory=trajectory)
 
     @property
     def default_size(self) -> tuple[int, int]:
         side = int(self.unet.config["sample_size"]) * self.vae_scale
         return side, side
 
-    def _grid(self, width: int, height: int) -> tuple[int, int]:
+    def grid(self, width: int, height: int) -> tuple[int, int]:
         """(height, width) of the latent: any size works, padded to whole cells of the UNet's deepest stage."""
         if not (16 <= width <= LARGEST_SIDE and 16 <= height <= LARGEST_SIDE):
             raise InputError(f"got a size of {width}x{height}; give sides of 16 to {LARGEST_SIDE} pixels")
@@ -220,6 +238,28 @@ class DreamLayer:
         decoded = torch.cat([cast(Tensor, vae.decode(latent[None]).sample) for latent in scaled])
         return (decoded.float() / 2 + 0.5).clamp(0, 1)
 
+    def encode_pictures(self, pictures: Tensor) -> Tensor:
+        """Pictures (n, 3, H, W) in [0,1] -> scaled latents (n, 4, h, w), fp32: the mean of the VAE's posterior.
+
+        As in ``generate``, latents cover whole cells of the UNet's deepest stage: a picture of another size is
+        continued by its right and lower edges. Raises InputError for sizes that ``generate`` would not make.
+        """
+        height, width = pictures.shape[-2:]
+        rows, columns = (side * self.vae_scale for side in self.grid(width, height))
+        padded = functional.pad(pictures, (0, columns - width, 0, rows - height), mode="replicate") * 2 - 1
+        vae = cast(Any, self.vae)
+        means = [cast(Tensor, vae.encode(one[None].to(self.device, vae.dtype)).latent_dist.mean) for one in padded]
+        return torch.cat(means).float() * self._scaling
+
+    def fingerprint(self) -> str:
+        """Short digest of the UNet and the VAE: latents of one fingerprint belong to one model, in fp32 or fp16."""
+        digest = hashlib.blake2b(digest_size=8)
+        for part in (self.unet, self.vae):
+            for name, values in cast("dict[str, Tensor]", cast(Any, part).state_dict()).items():
+                some = values.flatten()[:: max(1, values.numel() // 16)]
+                digest.update(f"{name} {tuple(values.shape)}".encode() + some.to("cpu", torch.float16).numpy().tobytes())
+        return digest.hexdigest()
+
     def harmonize(
         self, trajectory: Trajectory, alphas: Tensor, embeddings: Sequence[LayeredEmbedding],
         stacks: Sequence[LayerPrompts], sampling: SamplingConfig, stepper: Stepper, on_step: OnStep | None = None,
@@ -228,52 +268,13 @@ class DreamLayer:
         size = next(iter(trajectory.latents.values())).shape[-2:]
         small = resize_alpha(alphas, (size[0], size[1]))
         with layer_attention(self.unet, None, LayerAttentionConfig(caca=False, lssa=False), self.adapter) as run:
-            denoise = _Guided(self, run, embeddings, stacks, sampling, global_row=True)
+            denoise = Guided(self, run, embeddings, stacks, sampling, global_row=True)
             picture = harmonize(denoise, trajectory, small, stepper, on_step=on_step)
         return self.decode_pictures(picture).cpu()
 
 
-class _Guided:
-    """Classifier-free guidance around a bound UNet, in one batch or in two; remembers the newest context map."""
-
-    def __init__(
-        self, model: DreamLayer, run: LayerRun, embeddings: Sequence[LayeredEmbedding], stacks: Sequence[LayerPrompts],
-        sampling: SamplingConfig, *, global_row: bool = False,
-    ) -> None:
-        self.unet, self.run, self.guidance, self.joint = model.unet, run, sampling.guidance, sampling.joint_guidance
-        rows = [e.embeddings[-1:] if global_row else e.embeddings for e in embeddings]
-        self.positive = torch.cat(rows)
-        self.negative = model.negative(stacks, len(rows[0]), embeddings[0].length)
-        self.context_map: Tensor | None = None
-
-    def _call(self, latents: Tensor, timestep: int, text: Tensor, halves: tuple[Half, ...]) -> Tensor:
-        self.run.begin(timestep, (latents.shape[-2], latents.shape[-1]), halves)
-        return cast(Tensor, self.unet(latents.to(self.unet.dtype), timestep, text).sample)
-
-    def __call__(self, latents: Tensor, timestep: int) -> Tensor:
-        flat = rearrange(latents, "stack row c h w -> (stack row) c h w")
-        if self.guidance == 1:
-            output = self._call(flat, timestep, self.positive, ("conditional",))
-        else:
-            positive, negative = self._halves(flat, timestep)
-            output = negative + self.guidance * (positive - negative)
-        if self.run.context_map is not None:
-            self.context_map = self.run.context_map
-        return output.to(latents.dtype).reshape(latents.shape)
-
-    def _halves(self, flat: Tensor, timestep: int) -> tuple[Tensor, Tensor]:
-        if not self.joint:
-            # The conditional rows first: their context map serves both halves.
-            positive = self._call(flat, timestep, self.positive, ("conditional",))
-            return positive, self._call(flat, timestep, self.negative, ("unconditional",))
-        text = torch.cat([self.negative, self.positive])
-        both = self._call(torch.cat([flat, flat]), timestep, text, ("unconditional", "conditional"))
-        negative, positive = both.chunk(2)
-        return positive, negative
-
-
 def _stack(
-    prompts: LayerPrompts, colors: Tensor, alphas: Tensor, pictures: Tensor, seeds: Sequence[int]
+    prompts: LayerPrompts, colors: Tensor, alphas: Tensor, pictures: Tensor, seeds: Sequence[int | None]
 ) -> LayerStack:
     """One picture's layers from what was decoded: foregrounds (fg, ...), pictures and seeds of all rows."""
     height, width = pictures.shape[-2:]

@@ -16,8 +16,11 @@ from .errors import InputError
 from .harmonization import fuse_latents
 from .schedule import NoiseSchedule
 
-__all__ = ["DdimStepper", "Denoise", "DiffusersStepper", "OnStep", "Step", "Stepper", "Trajectory", "harmonize",
-           "initial_noise", "sample_layers"]
+__all__ = ["FINAL", "DdimStepper", "Denoise", "DiffusersStepper", "OnStep", "Replay", "Step", "Stepper", "Trajectory",
+           "harmonize", "initial_noise", "sample_layers"]
+
+FINAL = -1
+"""The timestep that stands for "after the last step": z_0 as sampled."""
 
 Denoise = Callable[[Tensor, int], Tensor]
 """The guided model: latents (stacks, rows, c, h, w) at a timestep -> its output, of the same shape."""
@@ -40,9 +43,73 @@ OnStep = Callable[[Step], None]
 
 @dataclass
 class Trajectory:
-    """Noisy latents (stacks, rows, c, h, w) kept while sampling, by timestep."""
+    """Noisy latents (stacks, rows, c, h, w) kept while sampling, by timestep; a whole one has z_0 under ``FINAL``."""
 
     latents: dict[int, Tensor] = field(default_factory=lambda: dict[int, Tensor]())
+
+    def between(self, config: HarmonizationConfig) -> Trajectory:
+        """What harmonisation takes of it: T'_H <= t <= T_H. InputError if nothing was kept there."""
+        kept = {t: z for t, z in self.latents.items() if config.low <= t <= config.high}
+        if not kept:
+            raise InputError(
+                f"no latents were kept between T'_H {config.low} and T_H {config.high}; sample with more steps, or "
+                "widen the range")
+        return Trajectory(kept)
+
+
+@dataclass(frozen=True, eq=False)
+class Replay:
+    """Rows that follow a stored run while the others are sampled and see them.
+
+    ``rows`` are row numbers, ``latents`` their z_t (stacks, len(rows), c, h, w) at every timestep of the run and under
+    ``FINAL``. ``known`` (stacks, len(rows), 1, h, w), boolean: where False, the row is sampled as the others; None:
+    nowhere. Raises InputError for rows that are doubled or negative, and for shapes that do not fit each other.
+    """
+
+    rows: tuple[int, ...]
+    latents: Mapping[int, Tensor]
+    known: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if len(set(self.rows)) != len(self.rows) or min(self.rows, default=0) < 0:
+            raise InputError(f"got rows {self.rows} to replay; name each row once, counted from 0")
+        shapes = {tuple(z.shape) for z in self.latents.values()}
+        if len(shapes) != 1 or len(shape := next(iter(shapes))) != 5 or shape[1] != len(self.rows):
+            raise InputError(
+                f"got latents of shapes {sorted(shapes)} to replay; give (stacks, {len(self.rows)}, c, h, w) at every "
+                "timestep")
+        known = None if self.known is None else tuple(self.known.shape)
+        if known is not None and known != (*shape[:2], 1, *shape[3:]):
+            raise InputError(f"got a mask {known} for latents {shape} to replay; give {(*shape[:2], 1, *shape[3:])}")
+
+    @classmethod
+    def of(cls, trajectory: Trajectory, rows: Sequence[int]) -> Replay:
+        """These rows of a whole trajectory. InputError for a row that it does not have."""
+        have = min((z.shape[1] for z in trajectory.latents.values()), default=0)
+        if unknown := [row for row in rows if not 0 <= row < have]:
+            raise InputError(f"got row {unknown[0]} to replay of a trajectory of {have} rows; give 0 to {have - 1}")
+        return cls(rows=tuple(rows), latents={t: z[:, list(rows)] for t, z in trajectory.latents.items()})
+
+    def check(self, noise: Tensor, timesteps: Sequence[int]) -> None:
+        """Does it fit a run on ``noise`` (stacks, rows, c, h, w) over these timesteps? InputError if not."""
+        if missing := [t for t in (*timesteps, FINAL) if t not in self.latents]:
+            raise InputError(
+                f"got no latents to replay at timestep {missing[0]} ({len(missing)} of {len(timesteps) + 1} are "
+                "missing); take the sampler and the steps of the stored run, all of which must have been kept")
+        stored = tuple(next(iter(self.latents.values())).shape)
+        stacks, rows, *cells = noise.shape
+        if stored != (stacks, len(self.rows), *cells) or max(self.rows, default=0) >= rows:
+            raise InputError(
+                f"got latents {stored} to replay as rows {self.rows} of a run of {tuple(noise.shape)}; give a stored "
+                "run of the same size, and rows that exist")
+
+    def onto(self, latents: Tensor, timestep: int) -> Tensor:
+        """Latents (stacks, rows, c, h, w) of a run, with the replayed rows as they were stored at this timestep."""
+        rows, stored = list(self.rows), self.latents[timestep].to(latents)
+        replayed = latents.clone()
+        replayed[:, rows] = stored if self.known is None else torch.where(
+            self.known.to(latents.device), stored, latents[:, rows])
+        return replayed
 
 
 class Stepper(Protocol):
@@ -150,24 +217,39 @@ def _mixed(seed: int, row: int) -> int:
 
 def sample_layers(
     denoise: Denoise, noise: Tensor, stepper: Stepper, *, keep: HarmonizationConfig | None = None,
-    on_step: OnStep | None = None,
+    keep_all: bool = False, replay: Replay | None = None, on_step: OnStep | None = None,
 ) -> tuple[Tensor, Trajectory]:
     """Denoise all rows (stacks, rows, c, h, w) together; keep z_t for T'_H <= t <= T_H where ``keep`` is given.
 
-    Raises InputError, before the first step, if no step of the run lies in that range.
+    ``keep_all`` keeps z_t of every timestep, and z_0 under ``FINAL``. The rows of ``replay`` are set to their stored
+    z_t before every call of the model and to their stored z_0 at the end: the other rows see them, and they come out
+    bit-identical. Raises InputError, before the first step, if no step of the run lies in the range of ``keep``, or
+    ``replay`` does not fit the run.
     """
-    if keep is not None and not any(keep.low <= t <= keep.high for t in stepper.timesteps):
-        raise InputError(
-            f"got {len(stepper.timesteps)} steps, none of them from T_H {keep.high} to T'_H {keep.low}; take more "
-            "steps, widen the range, or switch harmonisation off")
+    _check_kept(keep, stepper.timesteps)
+    if replay is not None:
+        replay.check(noise, stepper.timesteps)
     latents, trajectory = stepper.start(noise), Trajectory()
     for index, timestep in enumerate(stepper.timesteps):
+        if replay is not None:
+            latents = replay.onto(latents, timestep)
         if on_step is not None:
             on_step(Step(stage="layers", index=index, total=len(stepper.timesteps), timestep=timestep, latents=latents))
-        if keep is not None and keep.low <= timestep <= keep.high:
+        if keep_all or (keep is not None and keep.low <= timestep <= keep.high):
             trajectory.latents[timestep] = latents
         latents = stepper.step(denoise(stepper.model_input(latents, timestep), timestep), latents, timestep)
+    if replay is not None:
+        latents = replay.onto(latents, FINAL)
+    if keep_all:
+        trajectory.latents[FINAL] = latents
     return latents, trajectory
+
+
+def _check_kept(keep: HarmonizationConfig | None, timesteps: Sequence[int]) -> None:
+    if keep is not None and not any(keep.low <= t <= keep.high for t in timesteps):
+        raise InputError(
+            f"got {len(timesteps)} steps, none of them from T_H {keep.high} to T'_H {keep.low}; take more "
+            "steps, widen the range, or switch harmonisation off")
 
 
 def harmonize(
@@ -178,11 +260,16 @@ def harmonize(
     Starts from the background's z at the first kept timestep; while z_t was kept, the foregrounds' are laid over it by
     ``alphas`` (stacks, fg, 1, h, w at the latent's size; Eq. 12); below that it denoises freely. ``denoise`` gets one
     row a stack, to be guided by the global prompt. ``stepper`` may be the one that sampled: it starts afresh.
-    Raises InputError if nothing was kept.
+    Everything in ``trajectory`` is fused: cut a whole one with ``Trajectory.between``.
+    Raises InputError if nothing was kept, or at other timesteps than those of ``stepper``.
     """
-    kept = trajectory.latents
+    kept = {t: z for t, z in trajectory.latents.items() if t != FINAL}
     if not kept:
         raise InputError("no latents were kept between T'_H and T_H; sample with keep=HarmonizationConfig(...)")
+    if strange := sorted(kept.keys() - set(stepper.timesteps)):
+        raise InputError(
+            f"got latents kept at timestep {strange[-1]}, which a run of {len(stepper.timesteps)} steps does not visit; "
+            "take the sampler and the steps of the run that they were kept in")
     first = max(kept)
     steps = [t for t in stepper.timesteps if t <= first]
     stepper.start(kept[first])

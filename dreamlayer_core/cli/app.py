@@ -12,9 +12,14 @@ from typing import Annotated, Literal, NoReturn
 
 import typer
 
+from ..errors import InputError
+from .decomposition import decompose
+from .editing import edit
 from .evaluate import evaluate_app
 from .front_door import FrontDoor, say
-from .request import DEMO, GenerateRequest, parse_layer_seeds, parse_size
+from .plan import plan
+from .regeneration import add, regenerate
+from .request import DEMO, GenerateRequest, PromptFields, parse_layer_seeds, parse_size
 from .train import train
 
 __all__ = ["app", "main"]
@@ -83,8 +88,11 @@ def front(
 
 @app.command()
 def generate(
-    background: Annotated[str, typer.Option(help="What the background shows.")],
-    foreground: Annotated[list[str], typer.Option(help="One object; repeat it, from the bottom layer to the top one.")],
+    background: Annotated[str | None, typer.Option(help="What the background shows.")] = None,
+    foreground: Annotated[
+        list[str] | None, typer.Option(help="One object; repeat it, from the bottom layer to the top one.")
+    ] = None,
+    plan: Annotated[Path | None, typer.Option(help="Background and foregrounds from a file of `dreamlayer plan --out`.")] = None,
     whole: Annotated[str, typer.Option("--global", help="What the whole picture shows (optional).")] = "",
     negative: Annotated[str, typer.Option(help="What no layer should show.")] = "",
     model: Model = "embedded",
@@ -97,6 +105,9 @@ def generate(
     no_caca: NoCaca = False,
     no_lssa: NoLssa = False,
     no_harmonize: NoHarmonize = False,
+    no_trajectory: Annotated[
+        bool, typer.Option("--no-trajectory", help="Without the file from which layers are edited and made anew exactly.")
+    ] = False,
     views: Views = 8,
     device: Device = "auto",
     out: Annotated[Path, typer.Option(help="A new folder for the result.")] = Path("dreamlayer-output"),
@@ -105,10 +116,7 @@ def generate(
 ) -> None:
     """Make a layered picture: stack.json, layers, composite, harmonized picture, PSD, OpenRaster and an overview."""
     request = GenerateRequest(
-        background=background,
-        foregrounds=tuple(foreground),
-        whole=whole,
-        negative=negative,
+        **_words(plan, background, foreground, whole, negative),
         model=model,
         adapter=adapter,
         seed=seed,
@@ -119,12 +127,31 @@ def generate(
         caca=not no_caca,
         lssa=not no_lssa,
         harmonize=not no_harmonize,
+        trajectory=not no_trajectory,
         views=views,
         device=device,
         out=out,
         overwrite=overwrite,
     )
     _generate(request, as_json)
+
+
+def _words(
+    plan: Path | None, background: str | None, foreground: list[str] | None, whole: str, negative: str
+) -> PromptFields:
+    """The prompts of a request, from a plan or from the command line."""
+    if plan is None:
+        if not background or not foreground:
+            raise InputError("got no --background or no --foreground; give both, or a --plan")
+        return {"background": background, "foregrounds": tuple(foreground), "whole": whole, "negative": negative}
+    if background or foreground or whole:
+        raise InputError("got a --plan and prompts besides; give one of them")
+    from ..plans.files import prompts_of, read_plan
+
+    read = read_plan(plan)
+    prompts = prompts_of(read)
+    return {"background": prompts.background, "foregrounds": prompts.foregrounds, "whole": prompts.whole,
+            "negative": negative or prompts.negative, "names": tuple(layer.name for layer in read.foregrounds)}
 
 
 @app.command()
@@ -221,7 +248,8 @@ def export(
     _report({"folder": str(out), "bytes": size}, as_json, f"{out}: {size / 1e6:.1f} MB")
 
 
-app.command()(train)
+for command in (plan, decompose, edit, regenerate, add, train):
+    app.command()(command)
 app.add_typer(evaluate_app, name="evaluate")
 
 

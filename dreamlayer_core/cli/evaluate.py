@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -13,12 +13,12 @@ __all__ = ["evaluate_app"]
 
 # ruff: noqa: PLC0415 - imports inside the commands, see the package's docstring
 
-evaluate_app = typer.Typer(help="Measure a model.")
+evaluate_app = typer.Typer(help="Measure a model or a planner.")
 
 
 @evaluate_app.callback()
 def front() -> None:
-    """Measure a model."""
+    """Measure a model or a planner."""
 
 
 @evaluate_app.command()
@@ -30,11 +30,38 @@ def scenes(
     steps: Annotated[int, typer.Option(help="DDIM steps of every picture.")] = 25,
     seed: Annotated[int, typer.Option(help="Of the noise; the scenes stay the same.")] = 0,
     views: Annotated[int, typer.Option(help="Views of the transparent decoder: 1, 2, 4 or 8.")] = 1,
+    half: Annotated[bool, typer.Option("--half", help="Sample and decode in bf16: faster, and nearly the same.")] = False,
     sweep_samples: Annotated[int, typer.Option(min=2, help="Scenes for the sweeps of T_G and of T_H, T'_H.")] = 48,
 ) -> None:
     """Every part of the method on and off, on scenes held out from training, with confidence intervals."""
     from ..evaluation.scenes import EvaluationOptions, evaluate_scenes
 
     evaluate_scenes(EvaluationOptions(
-        samples=samples, json=json, model=model, out=out, steps=steps, seed=seed, views=views, sweep_samples=sweep_samples))
+        samples=samples, json=json, model=model, out=out, steps=steps, seed=seed, views=views, half=half,
+        sweep_samples=sweep_samples))
     say(f"{out}: figures and picture grids")
+
+
+@evaluate_app.command()
+def plans(
+    split: Annotated[Literal["dev", "test"], typer.Option(help="Sentences to work with, or those held out from that.")] = "test",
+    json: Annotated[Path | None, typer.Option(help="Write every figure with its interval to this file.")] = None,
+    out: Annotated[Path, typer.Option(help="A folder for the tables and the list of what is not right.")] = Path("evaluation"),
+    planner: Annotated[Literal["offline"], typer.Option(help="What splits the sentences.")] = "offline",
+) -> None:
+    """What becomes of sentences whose layer plans were made by hand: objects, attributes, order and background."""
+    from functools import partial
+
+    from ..evaluation.plan_report import write_plan_report
+    from ..evaluation.plans import FIGURES, evaluate_plans, write_plan_results
+    from ..plans.offline import split_sentence
+    from ..plans.plan import MOST_FOREGROUNDS
+
+    # Some sentences have more things than a picture gets layers by default; merged layers would be counted as wrong.
+    planned = partial(split_sentence, limit=MOST_FOREGROUNDS)
+    results = evaluate_plans(planned, name=planner, split=split)
+    page = write_plan_report(results, out)
+    write_plan_results(results, json or out / f"plans-{split}.json")
+    for figure, value in results.english.figures.items():
+        say(f"{FIGURES[figure]}: {value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]")
+    say(f"{page}: figures a kind and a language, and what is not right")

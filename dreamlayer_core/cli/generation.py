@@ -14,21 +14,24 @@ from torch import Tensor
 from ..attention import resize_map
 from ..config import HarmonizationConfig, LayerAttentionConfig, SamplingConfig
 from ..errors import DreamLayerError, InputError
-from ..formats import save_stack
+from ..formats import StoredTrajectory, TrajectorySettings, save_stack
 from ..formats.atomic import staged_folder
 from ..formats.document import read_document
 from ..formats.folder import DOCUMENT
 from ..formats.limits import Limits
 from ..layer_run import DEFAULT_THRESHOLD
+from ..model_files import family_name
 from ..pipeline import DreamLayer, LayeredResult
 from ..prompts import LayerPrompts
+from ..sampling import Trajectory
 from .progress import StageProgress, stage_progress
 from .request import GenerateRequest
 
 if sys.platform != "win32":
     import resource
 
-__all__ = ["check_output_folder", "generate_stack"]
+__all__ = ["check_output_folder", "generate_stack", "load_model", "memory_errors", "model_family", "picture_maps",
+           "report_folder", "rounded_timings", "stored_trajectory"]
 
 
 def generate_stack(request: GenerateRequest) -> dict[str, object]:
@@ -39,10 +42,10 @@ def generate_stack(request: GenerateRequest) -> dict[str, object]:
     prompts = LayerPrompts(request.background, request.foregrounds, request.whole, request.negative)
     sampling = SamplingConfig(steps=request.steps, guidance=request.guidance)
     check_output_folder(request.out, overwrite=request.overwrite)
-    with stage_progress() as progress, _memory():
+    with stage_progress() as progress, memory_errors():
         started = time.perf_counter()
         progress.begin("load")
-        model = _load(request)
+        model = load_model(request.model, request.adapter, request.device)
         loaded = time.perf_counter()
         result = _run(model, request, prompts, sampling, progress)
         finished = time.perf_counter()
@@ -61,10 +64,11 @@ def check_output_folder(folder: Path, *, overwrite: bool, mark: str = DOCUMENT) 
         raise _OnlyAsked
 
 
-def _load(request: GenerateRequest) -> DreamLayer:
-    free = request.adapter == "none"
-    adapter = None if free or request.adapter is None else request.adapter
-    return DreamLayer.from_files(request.model, adapter=adapter, use_adapter=not free, device=_device(request.device))
+def load_model(model: str, adapter: str | None, device: str) -> DreamLayer:
+    """``adapter`` is a file, "none" for the training-free form, None for the model's own; ``device`` may be "auto"."""
+    free = adapter == "none"
+    chosen = None if free or adapter is None else adapter
+    return DreamLayer.from_files(model, adapter=chosen, use_adapter=not free, device=_device(device))
 
 
 def _device(name: str) -> torch.device:
@@ -91,6 +95,7 @@ def _run(
         attention=LayerAttentionConfig(caca=request.caca, lssa=request.lssa),
         harmonization=HarmonizationConfig() if request.harmonize else None,
         views=request.views,
+        keep_all=request.trajectory,
         on_step=progress.on_step,
     )
 
@@ -98,22 +103,34 @@ def _run(
 def _save(
     request: GenerateRequest, model: DreamLayer, result: LayeredResult, timings: Mapping[str, float]
 ) -> dict[str, object]:
-    rounded: dict[str, float] = {name: round(seconds, 3) for name, seconds in timings.items()}
-    if (peak := _peak_memory()) is not None:
-        rounded["peak_memory_mb"] = peak
+    stack = result.stacks[0]
+    for number, name in enumerate(request.names, 1):
+        stack = stack.with_layer(number, name=name)
     folder = save_stack(
-        result.stacks[0],
+        stack,
         request.out,
         settings=_settings(request, model, result),
-        timings=rounded,
+        timings=rounded_timings(timings),
         harmonized=None if result.harmonized is None else result.harmonized[0],
-        context_maps=_context_maps(model, result),
+        context_maps=picture_maps(model, result),
+        trajectory=stored_trajectory(model, result.trajectory, request.steps, request.guidance) if request.trajectory else None,
         overwrite=request.overwrite,
     )
-    return _report(folder)
+    return report_folder(folder)
 
 
-def _context_maps(model: DreamLayer, result: LayeredResult) -> Tensor | None:
+def stored_trajectory(model: DreamLayer, trajectory: Trajectory, steps: int, guidance: float) -> StoredTrajectory:
+    """A trajectory with what tells later by which model and run it was made."""
+    return StoredTrajectory(trajectory=trajectory, settings=TrajectorySettings(
+        model=model.fingerprint(), family=model_family(model), steps=steps, guidance=guidance))
+
+
+def model_family(model: DreamLayer) -> str:
+    config = model.unet.config
+    return family_name(config["cross_attention_dim"], list(config["block_out_channels"])) or "of no known family"
+
+
+def picture_maps(model: DreamLayer, result: LayeredResult) -> Tensor | None:
     """The maps on the picture's own pixels: as read, they cover the latents, which may reach beyond the picture."""
     if result.context_maps is None:
         return None
@@ -147,7 +164,8 @@ def _settings(request: GenerateRequest, model: DreamLayer, result: LayeredResult
     return settings
 
 
-def _report(folder: Path) -> dict[str, object]:
+def report_folder(folder: Path) -> dict[str, object]:
+    """What `--json` prints of a saved stack."""
     document = read_document(folder / DOCUMENT, Limits())
     files = {"stack": DOCUMENT, **document.files}
     return {
@@ -159,6 +177,13 @@ def _report(folder: Path) -> dict[str, object]:
     }
 
 
+def rounded_timings(timings: Mapping[str, float]) -> dict[str, float]:
+    """Timings in seconds as they are saved, with the peak of memory where the system tells it."""
+    peak = _peak_memory()
+    rounded = {name: round(seconds, 3) for name, seconds in timings.items()}
+    return rounded if peak is None else {**rounded, "peak_memory_mb": peak}
+
+
 def _peak_memory() -> int | None:
     """The most memory that this process has held, in MB; None where the system does not tell."""
     if sys.platform == "win32":
@@ -168,8 +193,8 @@ def _peak_memory() -> int | None:
 
 
 @contextmanager
-def _memory() -> Generator[None, None, None]:
-    """torch has no error class for running out of a CPU's memory."""
+def memory_errors() -> Generator[None, None, None]:
+    """A DreamLayerError with advice where memory runs out: torch has no error class for a CPU's."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:

@@ -12,7 +12,8 @@ from ..sampling import Step
 
 __all__ = ["StageProgress", "stage_progress"]
 
-_LABELS = {"load": "Loading", "encode": "Encoding", "layers": "Sampling", "harmonize": "Harmonizing", "write": "Writing"}
+_LABELS = {"load": "Loading", "encode": "Encoding", "invert": "Inverting", "layers": "Sampling", "harmonize": "Harmonizing",
+           "write": "Writing"}
 
 
 class StageProgress:

@@ -6,11 +6,22 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypedDict
 
 from ..config import SamplingConfig
 from ..errors import InputError
 
-__all__ = ["DEMO", "GenerateRequest", "parse_layer_seeds", "parse_size"]
+__all__ = ["DEMO", "GenerateRequest", "PromptFields", "StackRequest", "parse_layer_prompts", "parse_layer_seeds", "parse_size"]
+
+
+class PromptFields(TypedDict, total=False):
+    """The fields of a GenerateRequest that say what is to be seen."""
+
+    background: str
+    foregrounds: tuple[str, ...]
+    names: tuple[str, ...]
+    whole: str
+    negative: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +30,7 @@ class GenerateRequest:
 
     background: str
     foregrounds: tuple[str, ...]
+    names: tuple[str, ...] = ()  # of the foregrounds; by their prompts without
     whole: str = ""
     negative: str = ""
     model: str = "embedded"
@@ -30,6 +42,27 @@ class GenerateRequest:
     size: tuple[int, int] | None = None
     caca: bool = True
     lssa: bool = True
+    harmonize: bool = True
+    views: int = 8
+    trajectory: bool = True  # keep what editing and regenerating single layers need
+    device: str = "auto"
+    out: Path
+    overwrite: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackRequest:
+    """What `edit`, `regenerate` and `add` share: a saved stack, and how it is sampled; None is as the stack was made."""
+
+    source: Path
+    model: str | None = None
+    adapter: str | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    prompts: Mapping[int, str] = field(default_factory=lambda: dict[int, str]())  # of layers that the file has none for
+    whole: str | None = None
+    negative: str | None = None
+    from_pixels: bool = False  # leave the stored trajectory, encode the pictures
     harmonize: bool = True
     views: int = 8
     device: str = "auto"
@@ -51,6 +84,17 @@ def parse_size(text: str) -> tuple[int, int]:
     if not (found := re.fullmatch(r"\s*(\d{1,9})\s*[xX×]\s*(\d{1,9})\s*", text)):
         raise InputError(f"got a size of {text!r}; give WIDTHxHEIGHT in pixels, such as 128x128")
     return int(found[1]), int(found[2])
+
+
+def parse_layer_prompts(values: Sequence[str]) -> dict[int, str]:
+    """`1=a red ball` for each layer; 0 is the background. Raises `InputError`."""
+    prompts = dict[int, str]()
+    for value in values:
+        number, equals, text = value.partition("=")
+        if not equals or not re.fullmatch(r"\s*\d{1,4}\s*", number):
+            raise InputError(f"got a layer prompt of {value!r}; give LAYER=TEXT, such as '1=a red ball' (0 is the background)")
+        prompts[int(number)] = text.strip()
+    return prompts
 
 
 def parse_layer_seeds(values: Sequence[str]) -> dict[int, int]:

@@ -59,6 +59,7 @@ class EvaluationOptions:
     guidance: float = SamplingConfig.guidance
     seed: int = 0
     views: int = 1  # of the transparent decoder; 8, as generate has, take most of the time
+    half: bool = False  # sample and decode in bf16
     sweep_samples: int = 48
     context_thresholds: tuple[int, ...] = (1000, 950, 850, 700, 500, 0)  # T_G; 1000 is never, 0 always
     harmonization: tuple[tuple[int, int], ...] = ((0, 0), (200, 0), (400, 200), (600, 400), (800, 600))  # Table 4
@@ -118,6 +119,7 @@ def _settings(model: DreamLayer, classifier: SceneClassifier, options: Evaluatio
     return {
         "model": _fingerprint(*parts), "classifier": _fingerprint(classifier), "steps": str(options.steps),
         "guidance": str(options.guidance), "seed": str(options.seed), "views": str(options.views),
+        "precision": "bf16" if options.half else "fp32",
         "size": "x".join(map(str, model.default_size))}
 
 
@@ -132,7 +134,7 @@ class _Run:
     ) -> None:
         self.classifier, self.options, self.store, self.size = classifier, options, store, model.default_size
         sampling = SamplingConfig(steps=options.steps, guidance=options.guidance)
-        self.sampler = Sampler(model=model, sampling=sampling, seed=options.seed, views=options.views)
+        self.sampler = Sampler(model=model, sampling=sampling, seed=options.seed, views=options.views, half=options.half)
         counts = range(min(options.samples, _BLOCK * _COUNTS))
         # Scenes of one, two, three and four foregrounds by turns.
         self.shown = sorted(counts, key=lambda seed: (seed % _BLOCK, seed))[: options.grid]

@@ -19,12 +19,13 @@ from .limits import Limits, PixelBudget
 from .ora import read_ora, write_ora
 from .overview import draw_overview
 from .png import read_png, write_png
+from .trajectory import TRAJECTORY, StoredTrajectory, read_trajectory, write_trajectory
 
-__all__ = ["FORMATS", "flatten_saved", "load_stack", "save_file", "save_stack"]
+__all__ = ["FORMATS", "flatten_saved", "load_document", "load_stack", "load_trajectory", "save_file", "save_stack"]
 
 FORMATS = ("png", "psd", "ora")
 DOCUMENT = "stack.json"
-_RESULT = "harmonized"
+_RESULT, _TRAJECTORY = "harmonized", "trajectory"
 _LAYERED = {"ora": "stack.ora", "psd": "stack.psd"}
 _INSTALL = f"install it (pip install psd-tools, for the Python {sys.executable})"
 
@@ -37,6 +38,7 @@ def save_stack(
     timings: Mapping[str, object] | None = None,
     harmonized: Tensor | None = None,
     context_maps: Tensor | None = None,
+    trajectory: StoredTrajectory | None = None,
     formats: Collection[str] = FORMATS,
     overwrite: bool = False,
 ) -> Path:
@@ -45,7 +47,7 @@ def save_stack(
     Always: stack.json, composite.png (Eq. 1), overview.png. By `formats`: "png" layers/NN-name.png on the whole canvas
     with straight alpha, "psd" stack.psd, "ora" stack.ora. `harmonized` (3, height, width) becomes harmonized.png, and
     a hidden layer on top in PSD and ORA. `context_maps` (foregrounds, h, w) in [0, 1], of any size, are drawn in the
-    overview.
+    overview. `trajectory` becomes trajectory.safetensors, from which the stack's layers can be edited and regenerated.
 
     The folder appears at once when everything is written, and not at all if anything fails or the run is interrupted.
     With `overwrite` a stack saved there before is replaced as a whole, together with anything else in its folder.
@@ -56,6 +58,7 @@ def save_stack(
     files = {"composite": "composite.png", "overview": "overview.png"}
     files |= {} if harmonized is None else {_RESULT: "harmonized.png"}
     files |= {kind: name for kind, name in _LAYERED.items() if kind in formats}
+    files |= {} if trajectory is None else {_TRAJECTORY: TRAJECTORY}
     document = describe(
         stack,
         layer_files="png" in formats,
@@ -66,6 +69,8 @@ def save_stack(
     target = Path(folder).expanduser()
     with staged_folder(target, overwrite=overwrite, mark=DOCUMENT) as staging:
         _write_all(staging, stack, document, harmonized, context_maps)
+        if trajectory is not None:
+            write_trajectory(trajectory, staging / TRAJECTORY)
     return target
 
 
@@ -167,6 +172,22 @@ def load_stack(source: str | Path, *, limits: Limits | None = None) -> LayerStac
     if kind == ".psd":
         return _without_result(_load_psd(path, limits))
     raise FormatError(f"{path} holds no layers; give the folder of a saved stack, its {DOCUMENT}, an .ora or a .psd")
+
+
+def load_document(source: str | Path, *, limits: Limits | None = None) -> StackDocument | None:
+    """What a saved stack's stack.json says: settings, prompts and files; None for an .ora or .psd. Raises FormatError."""
+    path = Path(source).expanduser()
+    if path.is_dir():
+        path = path / DOCUMENT
+    return read_document(path, limits or Limits()) if path.suffix.lower() == ".json" else None
+
+
+def load_trajectory(source: str | Path, *, limits: Limits | None = None) -> StoredTrajectory | None:
+    """The trajectory saved with a stack; None where none was saved, as in every .ora and .psd. Raises FormatError."""
+    document, path = load_document(source, limits=limits), Path(source).expanduser()
+    if document is None or _TRAJECTORY not in document.files:
+        return None
+    return read_trajectory(_inside(path if path.is_dir() else path.parent, document.files[_TRAJECTORY]))
 
 
 def flatten_saved(source: str | Path, *, limits: Limits | None = None) -> Tensor:

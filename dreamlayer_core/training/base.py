@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
+from diffusers.models.resnet import ResnetBlock2D
+from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -23,7 +25,7 @@ from ..schedule import NoiseSchedule
 from .latents import LatentCache
 from .sheets import picture_sheet
 
-__all__ = ["SCHEDULE", "BaseStage", "make_text_encoder", "make_unet"]
+__all__ = ["SCHEDULE", "BaseStage", "compile_blocks", "make_text_encoder", "make_unet"]
 
 SCHEDULE = NoiseSchedule(prediction_type="v_prediction")
 _GRAY_WORDS = ("", "", "", " on plain gray", ", isolated on gray", " on gray")
@@ -50,6 +52,18 @@ def make_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
         vocab_size=len(tokenizer), hidden_size=128, intermediate_size=512, num_hidden_layers=4, num_attention_heads=4,
         projection_dim=128, max_position_embeddings=77,
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id))
+
+
+def compile_blocks(unet: UNet2DConditionModel) -> None:
+    """torch.compile the residual and the attention blocks, in place: the names of the parameters stay.
+
+    Not the whole UNet: torch 2.13's CPU backward of the nearest-neighbour upsampling between them, compiled in bf16, is
+    zero.
+    """
+    torch._dynamo.config.recompile_limit = 64  # pyright: ignore  # one of each size; beyond the limit blocks run eagerly
+    for module in unet.modules():
+        if isinstance(module, (ResnetBlock2D, Transformer2DModel)):
+            cast(Any, module).compile(dynamic=False)
 
 
 @dataclass
@@ -94,7 +108,7 @@ class BaseStage:
 
     def __init__(
         self, cache: LatentCache, vae: AutoencoderKL, tokenizer: CLIPTokenizer,
-        text_encoder: CLIPTextModel | None = None, unet: UNet2DConditionModel | None = None,
+        text_encoder: CLIPTextModel | None = None, unet: UNet2DConditionModel | None = None, compiled: bool = False,
     ) -> None:
         self.cache, self.vae, self.tokenizer = cache, vae, tokenizer
         trained = cast(UNet2DConditionModel, cast(Any, unet or make_unet()).requires_grad_(True).to(
@@ -103,6 +117,8 @@ class BaseStage:
         if trained.device.type == "cpu":  # there, the fused kernel's backward takes thrice as long
             text_encoder.set_attn_implementation("eager")
             trained.set_attn_processor(AttnProcessor())
+        if compiled:
+            compile_blocks(trained)
         self.module = _BaseLoss(text_encoder, trained, ClipTokens(tokenizer))
 
     def _example(self, rng: np.random.Generator) -> tuple[np.ndarray, str | LayerPrompts]:
@@ -150,7 +166,8 @@ class BaseStage:
         joined = LayerPrompts("polished marble with a blue wall", ("a pink gift", "a black mug", "an orange cone"))
         device = self.module.unet.device
         self.vae.to(device)  # pyright: ignore[reportArgumentType]
-        with torch.autocast(device.type, torch.bfloat16):
+        # eager: compiling for this one batch size would take minutes
+        with torch.compiler.set_stance("force_eager"), torch.autocast(device.type, torch.bfloat16):
             latents = self._sample_latents([*texts, joined, "a red mug"])
             vae = cast(Any, self.vae)
             pictures = vae.decode(latents / vae.config["scaling_factor"]).sample.float()

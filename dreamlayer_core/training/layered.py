@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..adapter import LayerAdapter
 from ..config import HarmonizationConfig, LayerAttentionConfig, SamplingConfig
@@ -39,6 +41,11 @@ def new_adapter(model: DreamLayer, settings: AdapterSettings) -> LayerAdapter:
     return LayerAdapter(settings, weights, weights)
 
 
+def _attention_kernel(device: torch.device) -> AbstractContextManager[None]:
+    """On a CPU the plain attention: the fused kernel's backward takes longer there than it saves."""
+    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
+
+
 @dataclass
 class _Batch:
     latents: Tensor  # (stacks, rows, 4, h, w)
@@ -65,7 +72,8 @@ class _AdapterLoss(nn.Module):
         embeddings = model.encode(batch.prompts)
         text = self._text(embeddings, batch)
         noisy = model.schedule.add_noise(batch.latents, batch.noise, batch.timesteps).flatten(0, 1)
-        with layer_attention(model.unet, embeddings, LayerAttentionConfig(), self.adapter, training=True) as run:
+        with (_attention_kernel(noisy.device),
+              layer_attention(model.unet, embeddings, LayerAttentionConfig(), self.adapter, training=True) as run):
             run.begin(0, (noisy.shape[-2], noisy.shape[-1]))
             run.gate = (batch.timesteps >= self.adapter.settings.context_threshold).float() * batch.kept
             output = model.unet(noisy.contiguous(memory_format=torch.channels_last), batch.timesteps.repeat_interleave(rows), text).sample
@@ -109,7 +117,9 @@ class AdapterStage:
             for i, s in zip(chosen, spans, strict=True)])
         clean = torch.from_numpy(latents).float()
         alphas = torch.from_numpy(np.stack([cache.scenes.objects[s][..., 3] for s in spans])).float() / 255
-        timesteps = (torch.arange(stacks) + torch.rand(stacks, generator=generator)) / stacks * self.model.schedule.train_steps
+        # Stratified, and more of the noisy ones, where the rows have to agree on who stands where: density t.
+        share = (torch.arange(stacks) + torch.rand(stacks, generator=generator)) / stacks
+        timesteps = share.sqrt() * self.model.schedule.train_steps
         return _Batch(
             latents=clean, alphas=rearrange(alphas, "s f h w -> s f 1 h w"),
             noise=torch.randn(clean.shape, generator=generator), timesteps=timesteps.long(),

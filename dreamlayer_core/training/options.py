@@ -26,6 +26,7 @@ class TrainOptions:
     resume: bool
     seed: int
     precision: str
+    compiled: bool = False  # torch.compile the UNet's blocks (base only)
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "learning_rate", "minutes"):

@@ -84,11 +84,11 @@ def run_base(options: TrainOptions) -> None:
     vae = _load_vae(model)
     if (model / "unet").is_dir():
         parts = load_base(model, torch.float32, "cpu")
-        stage = BaseStage(_latents(cache, vae, options), vae, parts.tokenizer, parts.text_encoder, parts.unet)
+        stage = BaseStage(_latents(cache, vae, options), vae, parts.tokenizer, parts.text_encoder, parts.unet, options.compiled)
     else:
         with PartialState().main_process_first():
             tokenizer = make_tokenizer(cache, options.out / "tokenizer")
-        stage = BaseStage(_latents(cache, vae, options), vae, tokenizer)
+        stage = BaseStage(_latents(cache, vae, options), vae, tokenizer, compiled=options.compiled)
     _finish(stage, _config(options, steps=20_000, batch=32, learning_rate=6e-4, muon=True), model)
 
 
@@ -111,4 +111,4 @@ def run_adapter(options: TrainOptions, foregrounds: tuple[int, ...] = (1,)) -> N
     else:
         adapter = new_adapter(model, embedded_adapter_settings(model))
     stage = AdapterStage(_latents(cache, model.vae, options), model, adapter, foregrounds)
-    _finish(stage, _config(options, steps=6000, batch=24, learning_rate=3e-4), model_folder)
+    _finish(stage, _config(options, steps=6000, batch=24, learning_rate=1e-3, muon=True), model_folder)

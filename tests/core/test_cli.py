@@ -87,7 +87,8 @@ def test_generate_writes_all_files_and_prints_one_json_object(tiny_folder: Path,
     report = run.json()
     assert run.err == ""
     assert {Path(path).name for path in report["files"].values()} == {
-        "stack.json", "composite.png", "harmonized.png", "overview.png", "stack.psd", "stack.ora"}  # fmt: skip
+        "stack.json", "composite.png", "harmonized.png", "overview.png", "stack.psd", "stack.ora",
+        "trajectory.safetensors"}  # fmt: skip
     assert all(Path(path).is_file() for path in [*report["files"].values(), *report["layers"]])
     document = json.loads((out / "stack.json").read_text())
     assert document["size"] == {"width": 72, "height": 56}

@@ -9,8 +9,10 @@ from torch import Tensor
 from dreamlayer_core.config import HarmonizationConfig
 from dreamlayer_core.errors import Cancelled, InputError
 from dreamlayer_core.sampling import (
+    FINAL,
     DdimStepper,
     DiffusersStepper,
+    Replay,
     Step,
     Stepper,
     Trajectory,
@@ -185,6 +187,94 @@ def test_on_step_hears_of_every_step_and_may_stop_the_run() -> None:
     assert [(s.stage, s.index, s.total, s.timestep) for s in steps] == [
         ("layers", i, 10, t) for i, t in enumerate([901, 801, 701, 601])]
     assert seen == [901, 801, 701]
+
+
+def _whole_run(stepper: Stepper, seed: int = 0) -> tuple[Tensor, Trajectory]:
+    return sample_layers(_model, initial_noise(SHAPE, seed), stepper, keep_all=True)
+
+
+def test_a_whole_trajectory_has_every_step_and_the_end() -> None:
+    stepper = DdimStepper(NoiseSchedule(), 10)
+    latents, trajectory = _whole_run(stepper)
+    assert list(trajectory.latents) == [*stepper.timesteps, FINAL]
+    assert torch.equal(trajectory.latents[FINAL], latents)
+    kept = sample_layers(_model, initial_noise(SHAPE, 0), stepper, keep=HarmonizationConfig())[1].latents
+    cut = trajectory.between(HarmonizationConfig()).latents
+    assert cut.keys() == kept.keys() and all(torch.equal(cut[t], kept[t]) for t in cut)
+    with pytest.raises(InputError, match="between T'_H 402 and T_H 450"):
+        trajectory.between(HarmonizationConfig(high=450, low=402))
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_replayed_rows_come_out_as_stored_and_the_others_see_them(name: str) -> None:
+    seen = list[Tensor]()
+
+    def mixing(latents: Tensor, timestep: int) -> Tensor:
+        seen.append(latents[:, [2, 0]].clone())
+        return _model(latents, timestep) + 0.1 * latents.mean(1, keepdim=True)
+
+    def run(seed: int, replay: Replay | None = None) -> tuple[Tensor, Trajectory, list[Tensor]]:
+        seen.clear()
+        stepper = DiffusersStepper(SCHEDULERS[name], 10)
+        return *sample_layers(mixing, initial_noise(SHAPE, seed), stepper, replay=replay, keep_all=True), list(seen)
+
+    stored, trajectory, shown = run(0)
+    latents, kept, again = run(9, Replay.of(trajectory, (2, 0)))
+    assert torch.equal(latents[:, [2, 0]], stored[:, [2, 0]])
+    assert all(torch.equal(z[:, [2, 0]], trajectory.latents[t][:, [2, 0]]) for t, z in kept.latents.items())
+    assert all(torch.equal(*pair) for pair in zip(shown, again, strict=True)), "what the model was shown"
+    assert not torch.allclose(latents[:, 1], run(9)[0][:, 1], atol=1e-3), "row 1 has not seen the replayed ones"
+
+
+def test_replaying_all_rows_returns_the_stored_end_whatever_the_model_says() -> None:
+    stepper = DdimStepper(NoiseSchedule(), 6)
+    stored, trajectory = _whole_run(stepper)
+    latents, _ = sample_layers(
+        _oracle(torch.zeros(SHAPE)), initial_noise(SHAPE, 4), stepper, replay=Replay.of(trajectory, range(4)))
+    assert torch.equal(latents, stored)
+
+
+def test_only_known_cells_are_replayed() -> None:
+    stepper = DdimStepper(NoiseSchedule(), 6)
+    stored, trajectory = _whole_run(stepper)
+    known = torch.zeros(1, 1, 1, 3, 5, dtype=torch.bool)
+    known[..., 2:] = True
+    whole = Replay.of(trajectory, (1,))
+    latents, _ = sample_layers(
+        _model, initial_noise(SHAPE, 4), stepper, replay=Replay(whole.rows, whole.latents, known))
+    same = latents[0, 1] == stored[0, 1]
+    assert bool(same[..., 2:].all()) and not bool(same[..., :2].any())
+
+
+def test_a_run_without_replay_is_the_run_it_was() -> None:
+    stepper = DdimStepper(NoiseSchedule(), 6)
+    nothing = sample_layers(_model, initial_noise(SHAPE, 0), stepper)
+    assert torch.equal(_whole_run(stepper)[0], nothing[0])
+
+
+def test_what_cannot_be_replayed_is_refused_before_the_first_step() -> None:
+    stepper, seen = DdimStepper(NoiseSchedule(), 4), list[int]()
+    _, trajectory = _whole_run(stepper)
+
+    def run(replay: Replay, steps: int = 4, shape: tuple[int, int, int, int] = SHAPE) -> None:
+        sample_layers(_oracle(torch.zeros(shape), seen), initial_noise(shape, 0), DdimStepper(NoiseSchedule(), steps),
+                      replay=replay)
+
+    with pytest.raises(InputError, match=r"at timestep 667 \(2 of 4 are missing\)"):
+        run(Replay.of(trajectory, (1,)), steps=3)
+    with pytest.raises(InputError, match="as rows"):
+        run(Replay.of(trajectory, (1,)), shape=(4, 4, 3, 4))
+    with pytest.raises(InputError, match="rows that exist"):
+        run(Replay.of(trajectory, (3,)), shape=(3, 4, 3, 5))
+    with pytest.raises(InputError, match="row 4 to replay of a trajectory of 4 rows"):
+        Replay.of(trajectory, (4,))
+    with pytest.raises(InputError, match="each row once"):
+        Replay((1, 1), trajectory.latents)
+    with pytest.raises(InputError, match="to replay; give"):
+        Replay((1,), trajectory.latents)
+    with pytest.raises(InputError, match="a mask"):
+        Replay((0, 1, 2, 3), trajectory.latents, torch.ones(1, 4, 3, 5, dtype=torch.bool))
+    assert seen == []
 
 
 def _naive_harmonize(

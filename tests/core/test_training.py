@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from diffusers.models.attention_processor import AttnProcessor
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
@@ -16,11 +19,14 @@ from dreamlayer_core.config import SamplingConfig
 from dreamlayer_core.errors import InputError, WeightsError
 from dreamlayer_core.pipeline import DreamLayer
 from dreamlayer_core.prompts import LayerPrompts
+from dreamlayer_core.training.base import compile_blocks
 from dreamlayer_core.training.data import SceneCache, render_scenes
 from dreamlayer_core.training.loop import LoopConfig, load_ema, train
 from dreamlayer_core.training.muon import Muon, orthogonalize
 from dreamlayer_core.training.options import TrainOptions
 from dreamlayer_core.training.stages import run_adapter, run_base, run_decoder, run_vae
+
+from .tiny import seeded
 
 
 class _Line(nn.Module):
@@ -145,6 +151,32 @@ def test_rendered_scenes_read_back(scenes):
     assert sum(counts) == 12 and counts[0] == 0
     with pytest.raises(InputError, match="give another folder"):
         render_scenes(scenes, 12, chunk=6, side=64)
+
+
+@pytest.mark.filterwarnings("ignore")  # torch.compile warns about its own ways
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_blocks_have_the_gradients_of_eager_ones():
+    with seeded(0):
+        unet = UNet2DConditionModel(
+            sample_size=8, block_out_channels=(32,), layers_per_block=1, norm_num_groups=8, cross_attention_dim=32,
+            down_block_types=("CrossAttnDownBlock2D",), mid_block_type=None, up_block_types=("UpBlock2D",),
+            attention_head_dim=2)
+        latents, text = torch.randn(2, 4, 8, 8), torch.randn(2, 7, 32)
+    unet.set_attn_processor(AttnProcessor())
+
+    def gradients() -> dict[str, torch.Tensor]:
+        unet.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            unet(latents, 500, text).sample.float().square().sum().backward()
+        return {name: p.grad.clone() for name, p in unet.named_parameters()}
+
+    eager = gradients()
+    compile_blocks(unet)
+    compiled = gradients()
+    assert set(compiled) == set(eager)
+    for name, gradient in eager.items():
+        if gradient.norm() > 1e-3:  # of the rest, rounding is all there is
+            torch.testing.assert_close(compiled[name] / gradient.norm(), gradient / gradient.norm(), atol=0.05, rtol=0, msg=name)
 
 
 def test_the_recipe_makes_a_model(scenes, tmp_path):

@@ -1,0 +1,226 @@
+"""`dreamlayer edit`, `regenerate` and `add`: load a saved stack, work on its layers, save it again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ..attention import resize_map
+from ..config import HarmonizationConfig, LayerAttentionConfig, SamplingConfig
+from ..editing import EditedStack, LayerChange, RunSettings, edit_layers, harmonize_stack, shown_rows
+from ..errors import InputError
+from ..formats import StoredTrajectory, load_document, load_stack, load_trajectory, save_stack
+from ..layers import LayerStack
+from ..pipeline import DreamLayer
+from ..regeneration import add_layer, complete_layer, regenerate_layer
+from ..sampling import FINAL, OnStep, Trajectory
+from ..stack_latents import stack_trajectory
+from .front_door import say
+from .generation import (
+    check_output_folder,
+    load_model,
+    memory_errors,
+    model_family,
+    report_folder,
+    rounded_timings,
+    stored_trajectory,
+)
+from .progress import StageProgress, stage_progress
+from .request import StackRequest
+
+__all__ = ["add_to_stack", "edit_stack", "regenerate_in_stack"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Source:
+    """A saved stack with its settings, and the trajectory that was kept of it."""
+
+    stack: LayerStack
+    settings: Mapping[str, object]
+    stored: StoredTrajectory | None
+
+    def number(self, name: str) -> float | None:
+        value = self.settings.get(name)
+        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+    def text(self, name: str) -> str | None:
+        value = self.settings.get(name)
+        return value if isinstance(value, str) else None
+
+    def switch(self, name: str) -> bool:
+        return self.settings.get(name) is not False
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Run:
+    """A loaded model with a stack, its trajectory, and how to sample."""
+
+    model: DreamLayer
+    stack: LayerStack
+    trajectory: Trajectory
+    settings: RunSettings
+    on_step: OnStep
+    made: bool  # the trajectory was made of the pictures
+
+
+def edit_stack(
+    request: StackRequest, changes: Sequence[LayerChange], *, snap: bool, complete: bool, seed: int, described: Sequence[str]
+) -> dict[str, object]:
+    """Edit layers, complete them if asked, harmonise again and write the folder; returns what `--json` prints."""
+
+    def work(run: _Run) -> EditedStack:
+        edited = edit_layers(
+            run.model, run.trajectory, run.stack, changes, between_cells="snap" if snap else "encode",
+            covered=complete and run.made, seed=seed)
+        for layer in range(len(edited.stack.layers) if complete else 0):
+            edited = complete_layer(run.model, edited, layer, settings=run.settings, on_step=run.on_step)
+        if run.settings.harmonization is None:
+            return edited
+        return replace(edited, harmonized=harmonize_stack(run.model, edited, run.settings, on_step=run.on_step))
+
+    return _run(request, work, list(described))
+
+
+def regenerate_in_stack(request: StackRequest, layer: int, *, prompt: str | None, seed: int | None) -> dict[str, object]:
+    """Sample one layer anew and write the folder; returns what `--json` prints."""
+    if prompt is None and seed is None:
+        raise InputError("got neither a prompt nor a seed, with which the layer would come out as it is; give --prompt or --seed")
+
+    def work(run: _Run) -> EditedStack:
+        return regenerate_layer(
+            run.model, run.trajectory, run.stack, layer, prompt=prompt, seed=seed, settings=run.settings, on_step=run.on_step)
+
+    return _run(request, work, [f"{layer}: regenerated"])
+
+
+def add_to_stack(request: StackRequest, prompt: str, *, position: int | None, seed: int) -> dict[str, object]:
+    """Add a layer and write the folder; returns what `--json` prints."""
+
+    def work(run: _Run) -> EditedStack:
+        return add_layer(
+            run.model, run.trajectory, run.stack, prompt, position=position, seed=seed, settings=run.settings,
+            on_step=run.on_step)
+
+    return _run(request, work, ["added" if position is None else f"{position}: added"])
+
+
+def _run(request: StackRequest, work: Callable[[_Run], EditedStack], described: list[str]) -> dict[str, object]:
+    source = _load(request)
+    check_output_folder(request.out, overwrite=request.overwrite)
+    with stage_progress() as progress, memory_errors():
+        started = time.perf_counter()
+        run = _prepared(request, source, progress)
+        loaded = time.perf_counter()
+        edited = work(run)
+        finished = time.perf_counter()
+        progress.begin("write")
+        timings = {"load": loaded - started, "edit": finished - loaded, "total": finished - started}
+        return _save(request, source, run, edited, timings, described)
+
+
+def _load(request: StackRequest) -> _Source:
+    stack, document = load_stack(request.source), load_document(request.source)
+    if document is None:
+        # PSD and ORA hold no prompts: a layer is called what it shows.
+        layers = [replace(layer, prompt=layer.prompt or ("" if _nameless(layer.name) else layer.name)) for layer in stack.layers]
+        stack = replace(stack, layers=tuple(layers))
+    for layer, text in request.prompts.items():
+        stack = stack.with_layer(layer, prompt=text)
+    if request.whole is not None:
+        stack = replace(stack, global_prompt=request.whole)
+    stored = None if request.from_pixels else load_trajectory(request.source)
+    return _Source(stack=stack, settings={} if document is None else document.settings, stored=stored)
+
+
+def _nameless(name: str) -> bool:
+    return name.strip().lower().split(" ")[0] in ("", "background", "layer")
+
+
+def _prepared(request: StackRequest, source: _Source, progress: StageProgress) -> _Run:
+    progress.begin("load")
+    model = load_model(*_model_names(request, source), request.device)
+    settings = _settings(request, source)
+    if source.stored is not None:
+        source.stored.require_model(model.fingerprint(), model_family(model))
+        trajectory = source.stored.trajectory
+    else:
+        say("the stack has no trajectory; its layers are encoded from their pictures")
+        progress.begin("encode")
+        timesteps = [*settings.stepper_for(model).timesteps, FINAL]
+        trajectory = stack_trajectory(model, source.stack, timesteps, seed=source.stack.background.seed or 0)
+    stack = source.stack
+    trajectory = Trajectory({t: z.to(model.device) for t, z in trajectory.latents.items()})
+    return _Run(model=model, stack=stack, trajectory=trajectory, settings=settings, on_step=progress.on_step,
+                made=source.stored is None)
+
+
+def _model_names(request: StackRequest, source: _Source) -> tuple[str, str | None]:
+    adapter = source.text("adapter")
+    made_with = None if adapter is None or adapter == "the model's own" else adapter
+    return request.model or source.text("model") or "embedded", request.adapter or (made_with if request.model is None else None)
+
+
+def _settings(request: StackRequest, source: _Source) -> RunSettings:
+    stored = None if source.stored is None else source.stored.settings
+    if stored is not None and request.steps not in (None, stored.steps):
+        raise InputError(
+            f"got {request.steps} steps for a stack that was sampled in {stored.steps}; leave --steps out, or go by its "
+            "pictures alone (--from-pixels)")
+    steps = request.steps or (stored.steps if stored else None) or int(source.number("steps") or SamplingConfig.steps)
+    guidance = request.guidance
+    if guidance is None:
+        guidance = stored.guidance if stored else source.number("guidance")
+    return RunSettings(
+        sampling=SamplingConfig(steps=steps, guidance=SamplingConfig.guidance if guidance is None else guidance),
+        attention=LayerAttentionConfig(caca=source.switch("caca"), lssa=source.switch("lssa")),
+        harmonization=HarmonizationConfig() if request.harmonize else None,
+        views=request.views,
+        negative=(source.text("negative") or "") if request.negative is None else request.negative)
+
+
+def _save(
+    request: StackRequest, source: _Source, run: _Run, edited: EditedStack, timings: Mapping[str, float],
+    described: list[str],
+) -> dict[str, object]:
+    sampling, (model_name, adapter) = run.settings.sampling, _model_names(request, source)
+    known = source.settings.get("edits")
+    settings: dict[str, object] = {
+        **source.settings,
+        "model": model_name,
+        "adapter": "none" if run.model.adapter is None else adapter or "the model's own",
+        "steps": sampling.steps,
+        "guidance": sampling.guidance,
+        "size": f"{edited.stack.width}x{edited.stack.height}",
+        "harmonize": request.harmonize,
+        "negative": run.settings.negative,
+        "edits": [*(known if isinstance(known, list) else []), *described],
+    }
+    folder = save_stack(
+        edited.stack,
+        request.out,
+        settings=settings,
+        timings=rounded_timings(timings),
+        harmonized=edited.harmonized,
+        context_maps=_maps(edited),
+        trajectory=stored_trajectory(run.model, edited.trajectory, sampling.steps, sampling.guidance),
+        overwrite=request.overwrite,
+    )
+    return report_folder(folder)
+
+
+def _maps(edited: EditedStack) -> Tensor | None:
+    """A map for every foreground, (k - 1, h, w), on the picture's own pixels; zeros where the layer was not sampled."""
+    if edited.context_maps is None or not edited.stack.foregrounds:
+        return None
+    stack = edited.stack
+    latent = next(iter(edited.trajectory.latents.values())).shape[-2:]
+    scale = -(-stack.height // latent[0])
+    maps = torch.zeros(len(stack.foregrounds), latent[0] * scale, latent[1] * scale)
+    rows = shown_rows(stack)
+    for row, one in zip(rows[1:], edited.context_maps, strict=False):
+        maps[row - 1] = resize_map(one[None], (maps.shape[-2], maps.shape[-1]))[0]
+    return maps[:, : stack.height, : stack.width]

@@ -1,0 +1,169 @@
+"""From a picture to layers (App. E): inverted under the layers' prompts, then sampled as layers from that noise."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, partial
+
+import torch
+from einops import repeat
+from torch import Tensor
+from torch.nn import functional
+
+from .attention.inversion import inversion_mask
+from .attention.shared import resize_map
+from .attention.steering import ContextSteering
+from .config import HarmonizationConfig, InversionConfig, LayerAttentionConfig, SamplingConfig
+from .diffusers_unet import layer_attention
+from .errors import InputError
+from .guidance import Guided
+from .inversion import Inversion, invert, sample_back
+from .layer_run import JointMask
+from .pipeline import DreamLayer, LayeredResult
+from .prompts import LayeredEmbedding, LayerPrompts
+from .sampling import DdimStepper, OnStep, Trajectory
+from .transparent import VIEWS
+
+__all__ = ["Decomposition", "canvas_size", "decompose", "invert_pictures", "joint_mask", "resize_pictures"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Decomposition:
+    """A picture taken apart: ``result`` as of ``DreamLayer.generate`` (its seeds are None: nothing was drawn).
+
+    ``pictures`` (s, 3, H, W): what was taken apart, on the canvas of the layers, to compare their composite with and to
+    make a residual layer from. ``inversion`` holds every z_t on the way to the noise.
+    """
+
+    result: LayeredResult
+    pictures: Tensor
+    inversion: Inversion
+
+
+def canvas_size(model: DreamLayer, picture: tuple[int, int], size: tuple[int, int] | None = None) -> tuple[int, int]:
+    """(width, height) at which a picture of (width, height) is taken apart.
+
+    Its own, or in the same shape of as many pixels as the model's own pictures where it has more. A ``size`` that is asked
+    for must have the picture's shape, up to a pixel (InputError): nothing is cut off or distorted.
+    """
+    width, height = picture
+    if size is not None:
+        _check_shape("a size of {}x{}", size, picture)
+        return size
+    own_width, own_height = model.default_size
+    scale = min(1.0, math.sqrt(own_width * own_height / (width * height)))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _check_shape(what: str, size: tuple[int, int], picture: tuple[int, int]) -> None:
+    (width, height), (own_width, own_height) = size, picture
+    fits = abs(height - width * own_height / own_width) <= 1 or abs(width - height * own_width / own_height) <= 1
+    if not fits:
+        right = max(1, round(width * own_height / own_width))
+        raise InputError(
+            f"got {what.format(*size)} for a picture of {own_width}x{own_height} pixels; give its shape, such as "
+            f"{width}x{right}")
+
+
+def resize_pictures(pictures: Tensor, size: tuple[int, int]) -> Tensor:
+    """Pictures (n, 3, h, w) in [0, 1] at ``size`` (width, height): bicubic, antialiased; untouched at their own size."""
+    width, height = size
+    if pictures.shape[-2:] == (height, width):
+        return pictures
+    return functional.interpolate(pictures, (height, width), mode="bicubic", antialias=True).clamp(0, 1)
+
+
+def joint_mask(config: InversionConfig, device: torch.device) -> JointMask | None:
+    """The mask of the joint attention while inverting (Eq. 14-16), made once a resolution; None where it is off."""
+    return cache(partial(inversion_mask, queries=config.mask_queries, device=device)) if config.masked else None
+
+
+@torch.no_grad()
+def decompose(
+    model: DreamLayer, pictures: Tensor, prompts: LayerPrompts | Sequence[LayerPrompts], *,
+    size: tuple[int, int] | None = None, inversion: InversionConfig | None = None, sampling: SamplingConfig | None = None,
+    attention: LayerAttentionConfig | None = None, steering: Mapping[int, ContextSteering] | None = None,
+    harmonization: HarmonizationConfig | None = None, views: int = 8, keep_all: bool = False,
+    on_step: OnStep | None = None,
+) -> Decomposition:
+    """Take pictures (3, h, w), or (stacks, 3, h, w) with prompts for each, in [0, 1], apart into layers by their prompts.
+
+    Every row of a stack starts as the same picture, is inverted under its own prompt with ``inversion``, and sampled with
+    ``sampling`` from there. ``size`` is that of the layers, see ``canvas_size``. ``steering`` has masks over the *picture*
+    by layer (1 is the lowest foreground). ``harmonization`` is off: the picture has its shadows. ``keep_all`` keeps the
+    whole trajectory of the sampling. ``on_step`` hears of the stages "invert" and "layers". Raises InputError before the
+    first step for values, sizes, masks and prompts that do not fit.
+    """
+    if views not in VIEWS:
+        raise InputError(f"got {views} views; give one of {', '.join(map(str, VIEWS))}")
+    stacks = [prompts] if isinstance(prompts, LayerPrompts) else list(prompts)
+    config, sampling, attention = inversion or InversionConfig(), sampling or SamplingConfig(), attention or LayerAttentionConfig()
+    canvas = _on_canvas(model, pictures, len(stacks), size)
+    height, width = canvas.shape[-2:]
+    marks = [time.perf_counter()]
+    embeddings = model.encode(stacks)
+    steered = _over_latents(steering or {}, (pictures.shape[-1], pictures.shape[-2]), (width, height), model)
+    clean = repeat(model.encode_pictures(canvas), "stack c h w -> stack row c h w", row=len(embeddings[0].embeddings))
+    if harmonization is not None:  # would its range be met? To be known now rather than after all steps
+        Trajectory({t: clean for t in model.schedule.timesteps(sampling.steps)}).between(harmonization)
+    marks.append(time.perf_counter())
+    found = invert_pictures(model, clean, embeddings, stacks, sampling.steps, config, attention, steered, on_step)
+    marks.append(time.perf_counter())
+    with layer_attention(model.unet, embeddings, attention, model.adapter, steering=steered) as run:
+        denoise = Guided(model, run, embeddings, stacks, sampling)
+        latents, trajectory = sample_back(denoise, found, keep=harmonization, keep_all=keep_all, on_step=on_step)
+        maps = denoise.context_map
+    marks.append(time.perf_counter())
+    harmonized = Trajectory() if harmonization is None else trajectory.between(harmonization)
+    result = model.finish(
+        latents, harmonized, embeddings, stacks, size=(width, height), seeds=[[None] * latents.shape[1]] * len(stacks),
+        context_maps=maps, sampling=sampling, stepper=DdimStepper(model.schedule, sampling.steps), views=views,
+        harmonize=harmonization is not None, on_step=on_step)
+    spent = {name: end - start for name, start, end in zip(("encode", "invert", "sample"), marks, marks[1:], strict=False)}
+    result = replace(result, timings={**spent, **result.timings}, trajectory=trajectory)
+    return Decomposition(result=result, pictures=canvas.cpu(), inversion=found)
+
+
+@torch.no_grad()
+def invert_pictures(
+    model: DreamLayer, clean: Tensor, embeddings: Sequence[LayeredEmbedding], stacks: Sequence[LayerPrompts], steps: int,
+    config: InversionConfig, attention: LayerAttentionConfig, steering: Mapping[int, ContextSteering] | None = None,
+    on_step: OnStep | None = None,
+) -> Inversion:
+    """Invert latents (stacks, rows, c, h, w) under the prompts of their rows, with the masked joint attention."""
+    mask = joint_mask(config, model.device)
+    with layer_attention(model.unet, embeddings, attention, model.adapter, mask=mask, steering=steering) as run:
+        denoise = Guided(model, run, embeddings, stacks, SamplingConfig(steps=steps, guidance=config.guidance))
+        return invert(denoise, clean, model.schedule, steps, config, on_step=on_step)
+
+
+def _on_canvas(model: DreamLayer, pictures: Tensor, stacks: int, size: tuple[int, int] | None) -> Tensor:
+    """(stacks, 3, H, W) at the size of the layers."""
+    batch = pictures[None] if pictures.ndim == 3 else pictures
+    if batch.ndim != 4 or len(batch) != stacks or batch.shape[1] != 3 or 0 in batch.shape:
+        raise InputError(
+            f"got pictures of shape {tuple(pictures.shape)} for {stacks} prompts; give (3, height, width), or "
+            f"({stacks}, 3, height, width)")
+    if not bool(((batch >= 0) & (batch <= 1)).all()):
+        raise InputError("got pictures with values beyond 0 to 1, or NaN; give floats from 0 (black) to 1 (white)")
+    chosen = canvas_size(model, (batch.shape[-1], batch.shape[-2]), size)
+    model.grid(*chosen)  # refuses what is too small or too large, before it is resampled
+    return resize_pictures(batch.float(), chosen)
+
+
+def _over_latents(
+    steering: Mapping[int, ContextSteering], picture: tuple[int, int], size: tuple[int, int], model: DreamLayer
+) -> dict[int, ContextSteering]:
+    """Masks over the picture as masks over the latents, which may reach beyond its right and lower edges."""
+    width, height = size
+    rows, columns = (side * model.vae_scale for side in model.grid(width, height))
+
+    def widened(layer: int, one: ContextSteering) -> ContextSteering:
+        _check_shape(f"a mask for layer {layer} of {{}}x{{}}", (one.mask.shape[-1], one.mask.shape[-2]), picture)
+        mask = resize_map(one.mask.float(), (height, width))
+        return replace(one, mask=functional.pad(mask, (0, columns - width, 0, rows - height)).to(model.device))
+
+    return {layer: widened(layer, one) for layer, one in steering.items()}

@@ -1,0 +1,58 @@
+"""Classifier-free guidance around a UNet that the method is bound to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from .config import SamplingConfig
+from .layer_run import Half, LayerRun
+from .prompts import LayeredEmbedding, LayerPrompts
+
+if TYPE_CHECKING:
+    from .pipeline import DreamLayer
+
+__all__ = ["Guided"]
+
+
+class Guided:
+    """Classifier-free guidance around a bound UNet, in one batch or in two; remembers the newest context map."""
+
+    def __init__(
+        self, model: DreamLayer, run: LayerRun, embeddings: Sequence[LayeredEmbedding], stacks: Sequence[LayerPrompts],
+        sampling: SamplingConfig, *, global_row: bool = False,
+    ) -> None:
+        self.unet, self.run, self.guidance, self.joint = model.unet, run, sampling.guidance, sampling.joint_guidance
+        rows = [e.embeddings[-1:] if global_row else e.embeddings for e in embeddings]
+        self.positive = torch.cat(rows)
+        self.negative = model.negative(stacks, len(rows[0]), embeddings[0].length)
+        self.context_map: Tensor | None = None
+
+    def _call(self, latents: Tensor, timestep: int, text: Tensor, halves: tuple[Half, ...]) -> Tensor:
+        self.run.begin(timestep, (latents.shape[-2], latents.shape[-1]), halves)
+        return cast(Tensor, self.unet(latents.to(self.unet.dtype), timestep, text).sample)
+
+    def __call__(self, latents: Tensor, timestep: int) -> Tensor:
+        flat = rearrange(latents, "stack row c h w -> (stack row) c h w")
+        if self.guidance == 1:
+            output = self._call(flat, timestep, self.positive, ("conditional",))
+        else:
+            positive, negative = self._halves(flat, timestep)
+            output = negative + self.guidance * (positive - negative)
+        if self.run.context_map is not None:
+            self.context_map = self.run.context_map
+        return output.to(latents.dtype).reshape(latents.shape)
+
+    def _halves(self, flat: Tensor, timestep: int) -> tuple[Tensor, Tensor]:
+        if not self.joint:
+            # The conditional rows first: their context map serves both halves.
+            positive = self._call(flat, timestep, self.positive, ("conditional",))
+            return positive, self._call(flat, timestep, self.negative, ("unconditional",))
+        text = torch.cat([self.negative, self.positive])
+        both = self._call(torch.cat([flat, flat]), timestep, text, ("unconditional", "conditional"))
+        negative, positive = both.chunk(2)
+        return positive, negative
