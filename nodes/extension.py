@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import decoding, encoding, files, loaders, patch, prompts, sampling, tools
+from . import decoding, encoding, files, loaders, patch, plans, prompts, sampling, tools
 
 __all__ = ["NODES", "DreamLayerExtension"]
 
 NODES: list[type[io.ComfyNode]] = [
-    *loaders.NODES, *prompts.NODES, *patch.NODES, *sampling.NODES, *decoding.NODES, *encoding.NODES, *tools.NODES, *files.NODES,
+    *loaders.NODES, *prompts.NODES, *plans.NODES, *patch.NODES, *sampling.NODES, *decoding.NODES, *encoding.NODES,
+    *tools.NODES, *files.NODES,
 ]
 
 

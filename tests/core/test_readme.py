@@ -53,7 +53,8 @@ def test_commands_parse(line: str) -> None:
 
 
 def test_there_are_commands_of_every_kind() -> None:
-    assert {line.split()[1] for line in lines("dreamlayer ")} == {"generate", "flatten", "scenes", "train", "export", "evaluate"}
+    assert {line.split()[1] for line in lines("dreamlayer ")} == {
+        "generate", "flatten", "edit", "regenerate", "decompose", "plan", "scenes", "train", "export", "evaluate"}
     with pytest.raises(KeyError):
         parse("dreamlayer paint")
 

@@ -1,0 +1,1 @@
+"""From one sentence to a layer plan."""

@@ -1,0 +1,202 @@
+"""Plan Layers: from a sentence, a text model's answer or an edited plan to what Encode Layers takes; secrets and the cache."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+
+import comfy.model_management
+import execution
+import pytest
+import torch
+from comfy_extras.nodes_preview_any import PreviewAny
+from graph import ROWS, Graph
+
+import nodes as comfy_nodes
+
+SENTENCE = "two red balls in front of a blue cube on a beach"
+KEY = "sk-test-4f9c2d7be81a"
+PLAN = {
+    "version": 1, "background": "a beach", "foregrounds": [
+        {"name": "cube", "prompt": "a blue cube", "weight": 1.2}, {"name": "ball", "prompt": "a red ball", "box": [0.1, 0.1, 0.5, 0.5]}],
+    "whole": "a red ball and a blue cube on a beach", "negative": "blur", "notes": ["by hand"]}
+
+
+@pytest.fixture(autouse=True)
+def nothing_configured(monkeypatch, tmp_path):
+    for name in ("URL", "MODEL", "KEY"):
+        monkeypatch.delenv(f"DREAMLAYER_LLM_{name}", raising=False)
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+
+
+@pytest.fixture(scope="module")
+def node(pack):
+    return pack["DreamLayerPlan"]
+
+
+@pytest.fixture
+def text_preview(monkeypatch):
+    """An output node that takes text, from ComfyUI's extras."""
+    monkeypatch.setitem(comfy_nodes.NODE_CLASS_MAPPINGS, "PreviewAny", PreviewAny)
+
+
+@pytest.fixture
+def told(core):
+    return lambda said: pytest.raises(core("errors").DreamLayerError, match=said)
+
+
+@pytest.fixture
+def endpoint(monkeypatch):
+    """A server that gives PLAN, and how often it was asked; configured."""
+    asked, begun, free = [], threading.Event(), threading.Event()
+    free.set()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            begun.set()
+            free.wait(10)
+            body = json.dumps({"choices": [{"message": {"content": json.dumps(PLAN)}}]}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    class Quiet(ThreadingHTTPServer):
+        def handle_error(self, *_):
+            pass
+
+    server = Quiet(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    monkeypatch.setenv("DREAMLAYER_LLM_URL", f"http://127.0.0.1:{server.server_address[1]}/v1")
+    monkeypatch.setenv("DREAMLAYER_LLM_MODEL", "tiny")
+    monkeypatch.setenv("DREAMLAYER_LLM_KEY", KEY)
+    yield SimpleNamespace(asked=asked, begun=begun, free=free, url=f"127.0.0.1:{server.server_address[1]}")
+    free.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_sentence_becomes_a_plan_that_can_be_encoded(pack, node):
+    plan, text, written = node.execute(sentence=SENTENCE).args
+    assert plan.prompts.layers == ("a beach", "a blue cube", "a red ball", "a red ball") and plan.rows == ROWS + 1
+    assert plan.prompts.whole == SENTENCE and plan.weights == (1.0, 1.0, 1.0)
+    assert text.splitlines()[0] == "background: a beach"
+    assert [layer["prompt"] for layer in json.loads(written)["foregrounds"]] == list(plan.prompts.foregrounds)
+    graph = Graph(pack)
+    (rows, about), = graph.encode(plan)[0]
+    assert rows.shape[0] == about["dreamlayer"].embeddings.shape[0] == ROWS + 1 and torch.isfinite(rows).all()
+    assert graph.latent(plan)["samples"].shape[0] == ROWS + 1
+
+
+def test_the_limit_and_a_proposal(node, told):
+    plan, text, _ = node.execute(sentence=SENTENCE, limit=1).args
+    assert plan.rows == 3 and "note: " in text
+    with told("names no thing"):
+        node.execute(sentence="a beach at sunset")
+    assert node.execute(sentence="a beach at sunset", propose=True).args[0].names == ("umbrella",)
+    with told("'grammar'"):
+        node.execute(sentence=SENTENCE, planner="grammar")
+
+
+def test_a_plan_goes_out_and_comes_back_edited(node):
+    written = node.execute(sentence=SENTENCE).args[2]
+    plan, _, again = node.execute(sentence="something else", edited_plan=written).args
+    assert again == written and plan == node.execute(sentence=SENTENCE).args[0]
+    plan, text, again = node.execute(sentence="", planner="endpoint", limit=1, answer="no plan", edited_plan=json.dumps(PLAN)).args
+    assert json.loads(again) == PLAN, "weights, boxes and notes too"
+    assert plan.weights == (1.2, 1.0) and plan.names == ("cube", "ball") and plan.prompts.negative == "blur"
+    assert "cube: a blue cube (weight 1.2)" in text and "note: by hand" in text
+
+
+def test_edited_plans_are_checked_before_anything_runs(node, text_preview):
+    assert node.validate_inputs() is True and node.validate_inputs(edited_plan=" \n") is True
+    assert node.validate_inputs(edited_plan=json.dumps(PLAN)) is True
+    assert "foregrounds.0.wieght" in node.validate_inputs(edited_plan=json.dumps(PLAN).replace("weight", "wieght"))
+    assert "found no plan" in node.validate_inputs(edited_plan="a beach")
+    inputs = {"sentence": SENTENCE, "planner": "offline", "limit": 8, "propose": False, "edited_plan": "{"}
+    graph = {"1": {"class_type": "DreamLayerPlan", "inputs": inputs}, "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 1]}}}
+    valid, _, _, errors = asyncio.run(execution.validate_prompt("test", graph, None))
+    assert not valid and "found no plan" in str(errors)
+    inputs["edited_plan"] = ""
+    assert asyncio.run(execution.validate_prompt("test", graph, None))[0]
+
+
+def test_an_answer_of_a_text_model(node, told):
+    said = f"Thinking...\n```json\n{json.dumps(PLAN | {'tool': 'x'})}\n``` Done!"
+    plan, text, _ = node.execute(sentence="", planner="endpoint", answer=said).args
+    assert plan.names == ("cube", "ball") and "left out: tool" in text
+    assert node.execute(sentence="", answer=said, limit=1).args[0].rows == 3
+    with told("found no plan in 'I cannot'"):
+        node.execute(sentence=SENTENCE, answer="I cannot")
+    empty = '{"background": "a beach", "foregrounds": []}'
+    with told("nothing that stands"):
+        node.execute(sentence=SENTENCE, answer=empty)
+    assert node.execute(sentence=SENTENCE, answer=empty, propose=True).args[0].names == ("umbrella",)
+
+
+def run_twice(sentence: str, planner: str):
+    """The graph through ComfyUI's executor, twice; what the second run executed anew."""
+    inputs = {"sentence": sentence, "planner": planner, "limit": 8, "propose": False, "edited_plan": ""}
+    graph = {"1": {"class_type": "DreamLayerPlan", "inputs": inputs}, "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 2]}}}
+    server = SimpleNamespace(client_id=None, last_node_id=None, last_prompt_id=None, send_sync=lambda *_: None, sockets_metadata={})
+    executor = execution.PromptExecutor(server, cache_type=execution.CacheType.CLASSIC, cache_args={"ram": 1.0, "ram_inactive": 1.0, "lru": 0})
+    ran = []
+    for number in range(2):
+        prompt = json.loads(json.dumps(graph))
+        executor.execute(prompt, f"run {number}", {}, ["2"])
+        assert executor.success, executor.status_messages
+        ran.append((prompt, [message for kind, message in executor.status_messages if kind == "execution_cached"][0]["nodes"]))
+    return ran
+
+
+def test_an_endpoint_is_asked_once_and_leaves_no_trace(node, endpoint, text_preview):
+    with torch.inference_mode(False):
+        (first, _), (second, cached) = run_twice(SENTENCE, "endpoint")
+    assert len(endpoint.asked) == 1 and "1" in cached
+    for graph in (first, second):
+        assert not [secret for secret in (KEY, endpoint.url, "tiny") if secret in json.dumps(graph)]
+    assert not [name for name in node.GET_NODE_INFO_V1()["input"]["required"] if "key" in name or "url" in name]
+
+
+def test_another_endpoint_is_another_answer(node, endpoint, monkeypatch):
+    before = node.fingerprint_inputs(planner="endpoint")
+    assert before == node.fingerprint_inputs(planner="endpoint", sentence="x") != node.fingerprint_inputs(planner="offline")
+    monkeypatch.setenv("DREAMLAYER_LLM_MODEL", "other")
+    assert node.fingerprint_inputs(planner="endpoint") != before
+    assert node.fingerprint_inputs(planner="offline") == node.fingerprint_inputs(planner=None)
+
+
+def test_no_endpoint(node, told):
+    with told("no endpoint is configured"):
+        node.execute(sentence=SENTENCE, planner="endpoint")
+    assert node.fingerprint_inputs(planner="endpoint")
+
+
+def test_the_user_stops_an_endpoint(node, endpoint):
+    endpoint.free.clear()
+    threading.Thread(target=lambda: endpoint.begun.wait(5) and comfy.model_management.interrupt_current_processing(), daemon=True).start()
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        node.execute(sentence=SENTENCE, planner="endpoint")
+    assert not comfy.model_management.processing_interrupted()
+    assert len(endpoint.asked) == 1
+
+
+def test_nothing_of_a_configuration_file_is_shown(node, told, tmp_path):
+    folder = Path(tmp_path) / "dreamlayer"
+    folder.mkdir()
+    (folder / "config.json").write_text(f'{{"llm": {{"url": "http://localhost:1", "model": "m", "key": "{KEY} "')
+    with told("not as it should be") as caught:
+        node.execute(sentence=SENTENCE, planner="endpoint")
+    assert KEY not in str(caught.value)
