@@ -43,7 +43,7 @@ def find_plan(text: str, *, strict: bool = False) -> LayerPlan:
 
     Layers may be plain strings, and names may be missing. Fields that no plan has are left out, unless ``strict``;
     notes of the text's own are left out as well. Of a plan that the text's end cuts off, what there is of it is taken,
-    and a note says so.
+    and a note says so; it is refused if ``strict``.
 
     Raises FormatError for a text without a plan, with one that does not fit the schema, or too long; NothingToPlace for
     a plan whose list of foregrounds is empty.
@@ -69,6 +69,8 @@ def _shown(text: str) -> str:
 
 
 def _plan(values: dict[str, Any], *, unfinished: bool, strict: bool) -> LayerPlan:
+    if strict and unfinished:  # its author can close it; layers must not vanish without a word
+        raise FormatError("the plan in the text breaks off before its end; close its quotes and brackets")
     known = LayerPlan.model_fields
     shaped = {key: value for key, value in values.items() if value is not None and (strict or key in known)}
     unknown = [] if strict else [key for key in values if key not in known]
@@ -79,7 +81,11 @@ def _plan(values: dict[str, Any], *, unfinished: bool, strict: bool) -> LayerPla
         raise NothingToPlace(plain(str(shaped.get("background", ""))))
     if not strict:
         shaped |= {"notes": _notes(unknown, unfinished=unfinished), "version": 1}
-    return checked_plan(_plain_values(shaped), what="the plan in the text")
+    plan = checked_plan(_plain_values(shaped), what="the plan in the text")
+    empty = [number for number, layer in enumerate(plan.foregrounds) if not layer.prompt]
+    if empty and not strict:
+        raise FormatError(f"foregrounds.{empty[0]}.prompt of the plan in the text is empty; say what the layer shows, or leave it out")
+    return plan
 
 
 def _finished(layers: list[Any], *, unfinished: bool) -> list[Any]:

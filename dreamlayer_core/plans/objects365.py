@@ -7,7 +7,8 @@ say nothing alone ("french", "soccer", "curling") are spelled out, since they be
 
 from __future__ import annotations
 
-from .plan import LayerPlan, PlannedLayer
+from ..errors import InputError
+from .plan import LONGEST_PROMPT, LayerPlan, PlannedLayer
 
 __all__ = ["CATEGORIES", "propose", "proposal_for", "proposed_prompt"]
 
@@ -124,8 +125,13 @@ def proposed_prompt(background: str) -> str:
 
 
 def propose(background: str) -> LayerPlan:
-    """A plan of that scene with one proposed thing in it, which a note tells of."""
+    """A plan of that scene with one proposed thing in it, which a note tells of. Raises InputError for an endless scene."""
     name, prompt = proposal_for(background), proposed_prompt(background)
+    whole = f"{prompt}, {background}"
+    if len(whole) > LONGEST_PROMPT:
+        raise InputError(
+            f"got a scene of {len(background)} characters, too long for a thing besides; shorten it to {LONGEST_PROMPT - 100}"
+        )
     layer = PlannedLayer(name=name, prompt=prompt)
     note = f"the sentence names nothing that stands in the scene: {name} is proposed, a category of Objects365"
-    return LayerPlan(background=background, foregrounds=(layer,), whole=f"{prompt}, {background}", notes=(note,))
+    return LayerPlan(background=background, foregrounds=(layer,), whole=whole, notes=(note,))

@@ -159,7 +159,7 @@ def _retry_after(value: str) -> float | None:
         return float(value[:9])
     try:
         date = parsedate_to_datetime(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # a year of twenty digits overflows
         return None
     aware = date if date.tzinfo else date.replace(tzinfo=timezone.utc)
     return max(0.0, (aware - datetime.now(timezone.utc)).total_seconds())

@@ -1,0 +1,88 @@
+"""Which of a scene's phrases are its background, and how they read as one prompt."""
+
+from __future__ import annotations
+
+from .scene import Edge, Relation, Scene, Thing
+
+__all__ = ["backdrop", "background_prompt"]
+
+_HOLDS: frozenset[Relation] = frozenset({"on", "in", "against", "front", "along", "above"})
+_FLOORS = frozenset({"floor", "ground", "boden", "sol", "地上", "地面", "床"})
+
+
+def backdrop(scene: Scene) -> list[Thing]:
+    """The places of a scene, in the order of the sentence.
+
+    Places (a beach, the inside of a church) always; else scenery "in the background"; else scenery (a wall, a hill) that
+    carries the rest without itself lying on anything. Furniture is a thing: "a cup on a table" has two layers.
+    """
+    strong = [thing for thing in scene.things if _is_place(scene, thing)]
+    far = [thing for thing in scene.things if thing.level == -1 and thing.phrase.place == "scenery"]
+    if strong:
+        carriers = _carriers(scene) if _only_overhead(scene, strong) else []
+        chosen = [*strong, *far, *carriers]
+        return _leaving_some(scene, [thing for thing in scene.things if thing in chosen])
+    if far and len(far) < len(scene.things):
+        return far
+    return _carriers(scene)
+
+
+def _is_place(scene: Scene, thing: Thing) -> bool:
+    inside = {"building": "in", "globe": "on"}.get(thing.phrase.place)
+    if inside:
+        return any(edge.target == thing.index and edge.relation == inside for edge in scene.edges)
+    return thing.phrase.place == "place"
+
+
+def _only_overhead(scene: Scene, strong: list[Thing]) -> bool:
+    """Whether every place is a sky that things are under: then there is ground to be found."""
+    under = {edge.target for edge in scene.edges if edge.relation == "under"}
+    return all(place.index in under for place in strong)
+
+
+def _leaving_some(scene: Scene, places: list[Thing]) -> list[Thing]:
+    """Where everything is a place, what could be a thing (mountains behind a lake) is one."""
+    if len(places) < len(scene.things):
+        return places
+    return [place for place in places if place.phrase.place == "place"]
+
+
+def _carriers(scene: Scene) -> list[Thing]:
+    weak = [thing for thing in scene.things if thing.phrase.place == "scenery" and thing.phrase.count == 1]
+    placed = {edge.subject for edge in scene.edges if edge.relation in _HOLDS}
+    found = [thing for thing in weak if thing.index not in placed and _carries(scene, thing)]
+    owners = {edge.target for edge in scene.edges if edge.relation == "with"}
+    found = found or [thing for thing in weak if thing.index not in placed and thing.index in owners]
+    return found if len(found) < len(scene.things) else []
+
+
+def _carries(scene: Scene, thing: Thing) -> bool:
+    return any(edge.target == thing.index and edge.relation in _HOLDS for edge in scene.edges)
+
+
+def background_prompt(scene: Scene, places: list[Thing]) -> str:
+    """ "a beach", "a beach under a blue sky", "a street at night"; plain ground where no place is named."""
+    text = scene.plain
+    named = [place for place in places if not (place.phrase.definite and place.phrase.head in _FLOORS)]
+    places = named or places  # "in a library ... on the floor": the library
+    if places:
+        text = places[0].prompt
+        for before, place in zip(places, places[1:], strict=False):
+            text += _link(scene, before, place) + place.prompt
+    for mood in scene.moods:
+        text += mood
+    return text
+
+
+def _link(scene: Scene, before: Thing, place: Thing) -> str:
+    first, second = _edge(scene, before), _edge(scene, place)
+    if second is None or not second.text:
+        return scene.joiner
+    if second.target == place.index and first and first.text == second.text and second.subject != before.index:
+        return scene.joiner
+    space = "" if second.text.endswith("'") else " "
+    return f" {second.text}{space}" if scene.space else scene.joiner
+
+
+def _edge(scene: Scene, place: Thing) -> Edge | None:
+    return next((edge for edge in scene.edges if edge.target == place.index), None)

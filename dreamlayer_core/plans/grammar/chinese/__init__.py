@@ -1,0 +1,1 @@
+"""Chinese picture descriptions: the common patterns."""

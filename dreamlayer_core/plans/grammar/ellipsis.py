@@ -1,0 +1,113 @@
+"""Phrases that borrow their noun: "a red and a white ball", "two cats, one black and one white"."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from .chunks import Chunk
+from .scene import Phrase
+
+__all__ = ["Complete", "with_nouns", "with_owners", "without_collective"]
+
+Complete = Callable[[Phrase, Phrase], Phrase]
+"""(phrase without a noun, phrase with one) -> the first with the noun of the second."""
+
+_GLUE = ("and", "comma")
+
+
+def with_nouns(chunks: Sequence[Chunk], complete: Complete) -> list[Chunk]:
+    """Every headless chunk becomes a noun phrase: with the noun to come in its list, else with the latest one before."""
+    found: list[Chunk] = []
+    noun: Phrase | None = None  # of the list to the right, walking backwards
+    for chunk in reversed(chunks):
+        if chunk.kind == "headless" and noun is not None and chunk.phrase is not None:
+            chunk = replace(chunk, kind="np", phrase=complete(chunk.phrase, noun))
+        elif chunk.kind not in _GLUE:
+            noun = chunk.phrase if chunk.kind == "np" else None
+        found.append(chunk)
+    found.reverse()
+    return _from_before(found, complete)
+
+
+def without_collective(chunks: Sequence[Chunk], generic: frozenset[str]) -> list[Chunk]:
+    """ "two children, a boy in blue and a girl in red": the children are the boy and the girl."""
+    found: list[Chunk] = []
+    for i, chunk in enumerate(chunks):
+        phrase = chunk.phrase
+        if phrase is not None and phrase.head in generic and phrase.count > 1 and _lists(chunks, i + 1, phrase.count):
+            continue
+        if chunk.kind in ("comma", "stop") and i and chunks[i - 1] not in found[-1:]:
+            continue  # the comma after the group that was left out
+        found.append(chunk)
+    return found
+
+
+def with_owners(chunks: Sequence[Chunk], describe: Callable[[Phrase, str], Phrase], link: str) -> list[Chunk]:
+    """ "a child whose coat is yellow": a child with a yellow coat."""
+    found: list[Chunk] = []
+    i = 0
+    while i < len(chunks):
+        part = chunks[i + 1].phrase if i + 3 < len(chunks) else None
+        kinds = [chunk.kind for chunk in chunks[i : i + 4]]
+        if part is not None and chunks[i].text == "whose" and kinds == ["which", "np", "be", "adjective"]:
+            spoken = describe(replace(part, prompt=part.spoken), chunks[i + 3].text).prompt
+            described = replace(part, prompt=spoken, spoken=spoken, modifiers=(chunks[i + 3].text,))
+            found += [Chunk("prep", link, "with"), Chunk("np", phrase=described)]
+            i += 4
+        else:
+            found.append(chunks[i])
+            i += 1
+    return found
+
+
+def _lists(chunks: Sequence[Chunk], i: int, count: int) -> bool:
+    """Whether a comma or colon and phrases for ``count`` singles follow, joined by "and" or commas."""
+    if i + 1 >= len(chunks) or chunks[i].kind not in ("comma", "stop") or chunks[i + 1].kind != "np":
+        return False
+    singles, start = 0, True
+    for chunk in chunks[i + 1 :]:
+        if chunk.kind == "stop":
+            break
+        if chunk.kind == "np" and start and chunk.phrase is not None:
+            singles += 0 if chunk.phrase.many and chunk.phrase.count == 1 else chunk.phrase.count
+        start = chunk.kind in _GLUE
+    return singles == count
+
+
+def _from_before(chunks: list[Chunk], complete: Complete) -> list[Chunk]:
+    parts: dict[int, list[Chunk]] = {}  # group -> the phrases that tell its members apart
+    kept: list[Chunk] = []
+    group: int | None = None
+    for chunk in chunks:
+        if chunk.kind == "np":
+            group = len(kept)
+        if chunk.kind != "headless" or chunk.phrase is None:
+            kept.append(chunk)
+            continue
+        before = kept[group].phrase if group is not None else None
+        if before is None or group is None:
+            continue
+        told = replace(chunk, kind="np", phrase=complete(chunk.phrase, before))
+        if before.many:
+            parts.setdefault(group, []).append(told)
+            _drop_glue(kept, group)
+        else:
+            kept.append(told)
+    return [member for i, chunk in enumerate(kept) for member in _members(chunk, parts.get(i, []))]
+
+
+def _drop_glue(kept: list[Chunk], group: int) -> None:
+    while len(kept) > group + 1 and kept[-1].kind in _GLUE:
+        kept.pop()
+
+
+def _members(chunk: Chunk, told: list[Chunk]) -> list[Chunk]:
+    if not told or chunk.phrase is None:
+        return [chunk]
+    rest = chunk.phrase.count - sum(part.phrase.count for part in told if part.phrase)
+    left = [replace(chunk, phrase=replace(chunk.phrase, count=rest))] if rest > 0 else []
+    listed: list[Chunk] = []
+    for part in [*left, *told]:
+        listed += [Chunk("and"), part] if listed else [part]
+    return listed

@@ -1,0 +1,276 @@
+"""English tokens to chunks: set phrases first, then noun phrases, verbs and function words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ..chunks import Chunk, Kind
+from ..scene import Phrase
+from ..tables import Fixed, match_at
+from ..tokens import Token
+from . import nouns, words
+from .inflection import Verb, doing, verb
+from .lexicon import is_adjective, is_colour, is_noun
+from .noun_phrase import LONGEST_OF, Parsed, noun_phrase
+
+__all__ = ["chunks"]
+
+_SET_PHRASES: tuple[tuple[Kind, Fixed], ...] = (
+    ("style", words.STYLE_PHRASES), ("mood", words.MOOD_PHRASES), ("prep", words.PREPOSITION_PHRASES),
+    ("spot", words.SPOTS), ("verb", words.LEADS), ("verb", words.ATTRIBUTES),
+)  # fmt: skip
+_AFTER_NAMES = ("with", "featuring", "showing", "depicting", "of")  # "in the style of Monet with a boat"
+_SHOWING = ("of", "showing", "depicting", "with", "featuring", "shows", "depicts", "from", "in", "that")
+
+
+def _set_phrase(tokens: Sequence[Token], i: int) -> tuple[Chunk, int] | None:
+    """The longest set phrase at i, of any table."""
+    best: tuple[Chunk, int] | None = None
+    for kind, table in _SET_PHRASES:
+        match = match_at(table, tokens, i)
+        if match is not None and (best is None or match[0] > best[1] - i):
+            text = " ".join(token.lower for token in tokens[i : i + match[0]])
+            best = Chunk(kind, text, match[1]), i + match[0]
+    return best
+
+
+class _Chunker:
+    def __init__(self, tokens: Sequence[Token]) -> None:
+        self.tokens = tokens
+        self.found: list[Chunk] = []
+
+    def run(self) -> list[Chunk]:
+        i = 0
+        while i < len(self.tokens):
+            i = self._step(i)
+        return self.found
+
+    def _starts_clause(self) -> bool:
+        return (
+            not self.found
+            or self.found[-1].kind in ("stop", "comma", "style")
+            or self.found[-1].value in ("lead", "there")
+        )
+
+    def _put(self, kind: Kind, text: str = "", value: str = "", *, finite: bool = False) -> None:
+        self.found.append(Chunk(kind, text, value, finite=finite))
+
+    def _step(self, i: int) -> int:
+        """Appends what begins at token i; the index after it."""
+        token = self.tokens[i]
+        if token.kind in ("comma", "stop", "quote"):
+            self._put(token.kind, token.text)
+            return i + 1
+        if token.kind == "other":
+            self.found += [Chunk("and")] if token.text == "&" else []
+            return i + 1
+        return self._fixed(i) or self._function_word(i) or self._verb(i) or self._noun(i) or self._rest(i)
+
+    def _fixed(self, i: int) -> int:
+        match = _set_phrase(self.tokens, i)
+        if match is None:
+            return 0
+        chunk, after = match
+        if chunk.value == "there":
+            chunk = replace(chunk, kind="there")
+        if (
+            chunk.value == "lead"
+            and not self._starts_clause()
+            and chunk.text not in ("you see", "you can see", "we see")
+        ):
+            return 0
+        if chunk.value == "style" and self._is_modifier(after):
+            return 0
+        if chunk.value == "swallow":
+            after = self._to_comma(after)
+        if chunk.kind == "mood":
+            chunk = replace(chunk, text=f" {chunk.text}")
+        self.found.append(chunk)
+        return after
+
+    def _is_modifier(self, after: int) -> bool:
+        """ "a highly detailed painting", "a black and white photo of" are no style tags; their noun follows."""
+        return (
+            after < len(self.tokens)
+            and is_noun(self.tokens[after].lower)
+            and self.tokens[after].lower not in nouns.STYLES
+        )
+
+    def _to_comma(self, i: int) -> int:
+        while (
+            i < len(self.tokens)
+            and self.tokens[i].kind not in ("comma", "stop")
+            and self.tokens[i].lower not in _AFTER_NAMES
+        ):
+            i += 1
+        return i
+
+    def _function_word(self, i: int) -> int:
+        word = self.tokens[i].lower
+        following = self.tokens[i + 1].lower if i + 1 < len(self.tokens) else ""
+        if word in ("and", "or"):
+            self._put("and")
+        elif word in words.BE:
+            self._put("be")
+        elif word in words.HAVE:
+            self._put("have", "with")
+        elif (
+            word == "that"
+            and self.found
+            and self.found[-1].kind in ("np", "stop")
+            or word in words.RELATIVES
+            and word != "that"
+        ):
+            self._put("which", word)
+        elif word in words.PRONOUNS and not (word == "her" and following and not self._is_function(following)):
+            if word not in ("both", "each") or following in words.PREPOSITIONS or verb(following):
+                self._put(
+                    "it" if words.PRONOUNS[word] != "skip" and word != "both" else "skip", word, words.PRONOUNS[word]
+                )
+            else:
+                return 0
+        elif word in words.PREPOSITIONS:
+            gazing = word == "at" and self.found and self.found[-1].text in words.GAZING
+            self._put("prep", word, "none" if gazing else words.PREPOSITIONS[word])
+        else:
+            return 0
+        return i + 1
+
+    def _is_function(self, word: str) -> bool:
+        return word in words.PREPOSITIONS or word in words.BE or word in words.RELATIVES or word in ("and", "or")
+
+    def _verb(self, i: int) -> int:
+        """A verb after its subject. Before any noun phrase an -ing word is an adjective ("running dogs")."""
+        word = self.tokens[i].lower
+        form = verb(word) or self._unlisted(word)
+        if form is None or not self.found or self.found[-1].kind in ("stop", "verb") and self.found[-1].value != "drop":
+            return 0
+        before = self.found[-1].kind
+        plain = before in ("np", "which", "be", "it", "skip", "mood", "spot", "adjective")
+        listed = (
+            before in ("and", "comma")
+            and (form.form != "base" or self._has_object(i))
+            and (not self._leads_noun(i) or self._takes_object(form))
+        )
+        if not (plain or listed) or (form.form == "ed" and before == "be" and self._leads_noun(i)):
+            return 0
+        if form.form == "base" and before not in ("np", "it", "which", "comma"):
+            return 0
+        if word in words.SHOWS and before == "np" and form.use == "plain":
+            return 0
+        text = word if form.form == "ed" and word.endswith("ed") else form.doing
+        use = "drop" if form.base in words.DROPPED_VERBS else form.use
+        self.found.append(Chunk("verb", text, use, finite=form.form in ("s", "base"), plural=form.form == "base"))
+        return i + 1
+
+    def _unlisted(self, word: str) -> Verb | None:
+        """ "A juggler entertains a girl": an -s word after a noun phrase that is no noun."""
+        after_noun = bool(self.found) and self.found[-1].kind == "np"
+        if not after_noun or not word.endswith("s") or len(word) < 4 or is_noun(word) or is_adjective(word):
+            return None
+        return Verb("plain", "s", doing(word[:-1]), word[:-1])
+
+    def _takes_object(self, form: Verb) -> bool:
+        """ "feeding pigeons" is a verb and its object, "running dogs" are dogs."""
+        return (
+            self.found[-1].kind == "comma"
+            and form.form == "ing"
+            and (form.use == "own" or form.base in words.TRANSITIVE)
+        )
+
+    def _has_object(self, i: int) -> bool:
+        following = self.tokens[i + 1].lower if i + 1 < len(self.tokens) else ""
+        return following in words.PREPOSITIONS or following in words.DETERMINERS
+
+    def _leads_noun(self, i: int) -> bool:
+        """Whether an -ing or -ed word stands before a noun of its own: "and running dogs"."""
+        if i + 1 >= len(self.tokens) or self.tokens[i + 1].kind != "word":
+            return False
+        word = self.tokens[i + 1].lower
+        return not self._is_function(word) and word not in words.DETERMINERS and (is_noun(word) or is_adjective(word))
+
+    def _noun(self, i: int) -> int:
+        if after := self._picture_of(i):
+            return after
+        if (
+            self.found
+            and self.found[-1].kind == "be"
+            and is_adjective(self.tokens[i].lower)
+            and not is_noun(self.tokens[i].lower)
+        ):
+            return 0  # "are long [sits]"
+        parsed = noun_phrase(self.tokens, i)
+        if parsed is None:
+            return 0
+        phrase = parsed.phrases[0]
+        following = self.tokens[parsed.after].lower if parsed.after < len(self.tokens) else ""
+        if self.found and self.found[-1].text.startswith("<") and phrase.bare:
+            return 0  # the inside of markup
+        if parsed.headless and phrase.modifiers == ("other",) and self.found and self.found[-1].kind == "prep":
+            self._put("skip", "other")
+            return parsed.after
+        if self._is_no_thing(i, parsed, following):
+            return 0
+        if phrase.role == "style" and not phrase.bare:
+            parsed = replace(parsed, phrases=tuple(replace(phrase, role="") for phrase in parsed.phrases))
+        for k, phrase in enumerate(map(self._placed, parsed.phrases)):
+            if k:
+                self._put("and")
+            self.found.append(Chunk("headless" if parsed.headless else "np", phrase.prompt, phrase=phrase))
+        return parsed.after
+
+    def _placed(self, phrase: Phrase) -> Phrase:
+        """Names after "in" are places ("in Ravenna"); so is whatever a text begins inside of."""
+        before = self.found[-1] if self.found else None
+        if before is None or before.kind != "prep" or phrase.place == "place" or phrase.role == "container":
+            return phrase
+        name = before.text in ("in", "at") and phrase.bare and phrase.spoken[:1].isupper() and phrase.role == ""
+        inside = before.text in ("inside", "inside of") and len(self.found) == 1
+        return replace(phrase, place="place") if name or inside else phrase
+
+    def _picture_of(self, i: int) -> int:
+        """Past "an oil painting of", "a photo showing": the picture itself is none of its things."""
+        if not self._starts_clause():
+            return 0
+        parsed = noun_phrase(self.tokens, i, depth=LONGEST_OF)
+        if parsed is None or parsed.phrases[0].head not in nouns.STYLES or parsed.after >= len(self.tokens):
+            return 0
+        following = self.tokens[parsed.after].lower
+        if following not in _SHOWING:
+            return 0
+        self._put("style", parsed.phrases[0].prompt)
+        return parsed.after + (following not in ("in", "from", "that"))
+
+    def _is_no_thing(self, i: int, parsed: Parsed, following: str) -> bool:
+        """A bare unknown word is a thing only where it stands alone between commas or before a preposition."""
+        phrase = parsed.phrases[0]
+        if phrase.head[:1].isdecimal():
+            return True  # "35mm", "8k"
+        if parsed.headless or not phrase.bare or phrase.many or parsed.after - i > 1 or is_noun(phrase.head):
+            return False
+        if (
+            following in words.DETERMINERS
+            or following in words.VAGUE
+            or following in words.ALL_WORDS
+            or following in words.PRONOUNS
+        ):
+            return True
+        return not (self._starts_clause() or (self.found and self.found[-1].kind in ("and", "prep", "verb", "have")))
+
+    def _rest(self, i: int) -> int:
+        """Predicative adjectives; anything else is passed over."""
+        word = self.tokens[i].lower
+        on_colour = self.found and self.found[-1].text in ("on", "against") and is_colour(word)
+        if on_colour:  # "isolated on white"
+            ground = Phrase(prompt=f"a {word} background", head="background", modifiers=(word,), place="place")
+            self.found.append(Chunk("np", word, phrase=ground))
+        elif is_adjective(word) and self.found and self.found[-1].kind in ("be", "adjective", "and", "comma", "skip"):
+            if self.found[-1].kind == "adjective":  # "bright red"
+                word = f"{self.found.pop().text} {word}"
+            self._put("adjective", word)
+        return i + 1
+
+
+def chunks(tokens: Sequence[Token]) -> list[Chunk]:
+    return _Chunker(tokens).run()

@@ -1,0 +1,82 @@
+"""What an English word can be, from the lists and from its ending."""
+
+from __future__ import annotations
+
+from . import nouns, words
+from .inflection import singular
+
+__all__ = ["is_adjective", "is_colour", "is_noun", "noun_facts", "size_of"]
+
+_NOUNS = (
+    nouns.PLACES | nouns.BUILDINGS | nouns.GLOBES | nouns.SCENERY | nouns.MOODS | nouns.BODY | nouns.ANIMATE | nouns.PARTS | nouns.CLOTHES | nouns.CONTAINERS
+    | nouns.CONTENTS | nouns.MASS | nouns.UNIQUE | nouns.PAIRED | nouns.GROUPS | nouns.ING_NOUNS | nouns.ED_NOUNS
+    | frozenset().union(*nouns.SIZES.values()) | frozenset(nouns.IRREGULAR) | nouns.SINGULAR_S | nouns.SAME_PLURAL
+)  # fmt: skip
+_ADJECTIVE_NOUNS = frozenset(
+    "light square oval stone brick crystal marble metal wood iron paper clay circle neon".split()
+)
+_ABSTRACT_ENDINGS = ("ness", "ism", "ity", "tion", "sion", "ance", "ence", "ship")
+_CONCRETE = frozenset(
+    "city station witch fountain electricity reflection cushion mansion pavilion lion medallion dandelion ambulance "
+    "fence entrance ship spaceship celebrity plantation decoration starship airship warship steamship cruise-ship "
+    "constellation collection audience appliance train-station explosion".split()
+)
+_SIZE_WORDS = {"tiny": -2, "miniature": -2, "mini": -1, "small": -1, "little": -1, "big": 1, "large": 1, "huge": 2, "giant": 2,
+               "gigantic": 2, "enormous": 2, "massive": 2}  # fmt: skip
+
+
+_CONTENTS = frozenset(map(singular, nouns.CONTENTS))
+
+
+def is_noun(word: str) -> bool:
+    lower = word.lower()
+    one = singular(lower)
+    return lower in _NOUNS or one in _NOUNS or one in _ADJECTIVE_NOUNS or one in words.NOUN_COLOURS
+
+
+def is_colour(word: str) -> bool:
+    lower = word.lower()
+    return lower in words.COLOURS or all(part in words.COLOURS | {"and"} for part in lower.split("-"))
+
+
+def is_adjective(word: str) -> bool:
+    """Listed, a colour, hyphenated, or by its ending. -ing and -ed words are the caller's to judge."""
+    lower = word.lower()
+    if lower in words.ADJECTIVES or lower in words.SHADES or is_colour(lower) or lower.endswith("'s"):
+        return True
+    if "-" in lower and lower.endswith(("ed", "ing", "colored", "coloured", "shaped", "sized", "old", "high", "long")):
+        return True
+    return lower.endswith(words.ADJECTIVE_ENDINGS) and not is_noun(lower)
+
+
+def size_of(head: str, modifiers: tuple[str, ...]) -> int:
+    base = next((size for size, listed in nouns.SIZES.items() if head in listed), 2)
+    return max(0, min(5, base + sum(_SIZE_WORDS.get(word, 0) for word in modifiers)))
+
+
+def noun_facts(head: str, shown: str) -> dict[str, object]:
+    """place, animate and role of a noun: ``head`` in the singular, ``shown`` as it stands in the sentence."""
+    forms = {head, shown.lower()}
+    kinds = {"place": nouns.PLACES, "building": nouns.BUILDINGS, "globe": nouns.GLOBES, "scenery": nouns.SCENERY}
+    place = next((kind for kind, listed in kinds.items() if forms & listed), "")
+    return {"place": place, "animate": bool(forms & nouns.ANIMATE), "role": _role(forms, head)}
+
+
+def _role(forms: set[str], head: str) -> str:
+    if forms & nouns.MOODS:
+        return "mood"
+    if forms & nouns.BODY:
+        return "body"
+    if forms & nouns.PARTS:
+        return "part"
+    if forms & nouns.CLOTHES:
+        return "clothing"
+    if forms & nouns.STYLES:
+        return "style"
+    if forms & nouns.ABSTRACT or (head.endswith(_ABSTRACT_ENDINGS) and head not in _CONCRETE):
+        return "abstract"
+    if forms & nouns.CONTAINERS:
+        return "container"
+    if forms & nouns.CONTENTS or head in _CONTENTS:
+        return "contents"
+    return ""

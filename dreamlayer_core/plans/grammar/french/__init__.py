@@ -1,0 +1,1 @@
+"""French picture descriptions: the common patterns."""

@@ -1,0 +1,1 @@
+"""German picture descriptions: the common patterns."""

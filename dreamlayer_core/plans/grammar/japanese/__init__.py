@@ -1,0 +1,1 @@
+"""Japanese picture descriptions: the common patterns."""

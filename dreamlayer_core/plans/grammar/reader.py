@@ -1,0 +1,347 @@
+"""Reads chunks from left to right into a scene: who is where, whose attribute is what. One pass, one lookahead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import cast
+
+from .belonging import Use, belongs
+from .boxes import spot_box
+from .chunks import Chunk
+from .reference import meant, mentioned
+from .scene import Edge, Phrase, Relation, Scene, Thing
+
+__all__ = ["Describe", "read"]
+
+Describe = Callable[[Phrase, str], Phrase]
+"""(phrase, predicative adjective) -> the phrase with it: "the ball is red"."""
+
+_PREDICATES = ("verb", "be", "have", "spot", "which")
+
+
+class _Reader:
+    def __init__(self, chunks: Sequence[Chunk], scene: Scene, describe: Describe) -> None:
+        self.chunks, self.scene, self.describe = chunks, scene, describe
+        self.at = 0
+        self.subject: list[Thing] = []  # of the clause
+        self.anchor: list[Thing] = []  # what the next preposition is about
+        self.targets: list[Thing] = []  # the anchor that the latest noun phrase left
+        self.listing: list[Thing] = []  # the same with what "and" joins: "trees and hills in the background"
+        self.topic: list[Thing] = []  # what "it" means
+        self.kept_topic = False  # "behind it a vase, in front of it a cup": both of the same "it"
+        self.pending: list[Use] = []  # "behind the house [stands a tree]"
+        self.spots: list[str] = []  # "on the left [is a tree]"
+        self.use: Use | None = None
+        self.last: Use | None = None
+        self.last_phrase: Phrase | None = None
+        self.main: list[Thing] = []  # the subject that a relative clause interrupts
+        self.clause_has_verb = False
+        self.wider: list[Thing] = []  # the subject with what "and" joined to it later
+        self.glue = ""
+        self.open = False  # the subject group may still grow
+
+    def run(self) -> None:
+        steps: dict[str, Callable[[Chunk], None]] = {
+            "np": self._noun_phrase, "prep": self._preposition, "verb": self._verb, "be": self._be, "have": self._have,
+            "and": self._and, "comma": self._comma, "stop": self._stop, "which": self._which, "it": self._pronoun,
+            "spot": self._spot, "adjective": self._adjective, "mood": self._mood, "quote": self._quote,
+        }  # fmt: skip
+        for at, chunk in enumerate(self.chunks):
+            self.at = at
+            if chunk.kind in steps:
+                steps[chunk.kind](chunk)
+
+    # --- looking ahead
+
+    def _next(self, steps: int = 1) -> Chunk:
+        place = self.at + steps
+        return self.chunks[place] if place < len(self.chunks) else Chunk("stop")
+
+    def _has_predicate(self) -> bool:
+        """Whether the phrase here goes on to say something of its own, as in "and a cat under a table"."""
+        after = self._next()
+        if after.kind != "prep":
+            return after.kind in _PREDICATES
+        if after.value == "with":
+            return False
+        target = self._next(2).phrase
+        return target is None or (target.place != "place" and target.role not in ("mood", "style"))
+
+    # --- noun phrases
+
+    def _noun_phrase(self, chunk: Chunk) -> None:
+        phrase = chunk.phrase
+        if phrase is None:
+            return
+        listed = self.use is None and self._goes_on(phrase)
+        use, before = self.last if listed else self.use, self.listing
+        self.use = None
+        if use is None and phrase.role in ("mood", "style"):
+            if phrase.role == "mood":
+                self.scene.moods.append(f", {phrase.prompt}" if self.scene.space else f"，{phrase.prompt}")
+        elif use is None:
+            self._new(phrase)
+        else:
+            self._apply(use, phrase)
+        self.listing = [*before, *self.anchor] if listed and self.anchor is not before else self.anchor
+        self.targets = self.anchor
+        self.last, self.last_phrase, self.glue = use, phrase, ""
+
+    def _goes_on(self, phrase: Phrase) -> bool:
+        """Whether the phrase shares the role of the one before it: "between a cube [and a cone]"."""
+        last, before = self.last, self.last_phrase
+        if (
+            last is None
+            or before is None
+            or self.glue not in ("and", "comma")
+            or last.how == "front"
+            and not self.subject
+        ):
+            return last is not None and last.how == "front" and self.glue == "and" and not self._has_predicate()
+        if last.relation == "between" and self.glue == "and":
+            return True
+        if last.how == "with" and phrase.animate and not before.animate and before.role in ("body", "part", "clothing"):
+            return False  # "a man with a beard and a woman"
+        if last.how == "with" and self._next().kind == "prep":
+            return not (self._next(2).phrase is not None and self.glue == "comma")
+        if self._has_predicate() or (phrase.place == "place") != (before.place == "place"):
+            return False
+        if last.how == "own":
+            return self.glue == "and" and not phrase.animate
+        return last.how == "with" or self.glue == "and"
+
+    def _new(self, phrase: Phrase) -> None:
+        if self.topic and phrase.role in ("body", "part", "clothing") and (phrase.owned or self._is_tag(phrase)):
+            self._extra(self.topic, f"{self.scene.owning} {phrase.spoken or phrase.prompt}".strip())
+            return
+        thing = mentioned(self.scene, phrase)
+        no_place = phrase.place != "place" and all(thing.phrase.place != "place" for thing in self.subject)
+        group = self.open and self.glue in ("and", "comma") and no_place
+        joined = self.glue in ("and", "comma") and not self.pending
+        self.wider = [*self.wider, *thing] if joined else thing
+        self.subject = [*self.subject, *thing] if group else thing
+        self.anchor, self.open = self.subject, True
+        if not self.kept_topic:
+            self.topic = self.subject
+        self.kept_topic = False
+        for use in self.pending:
+            self._edges(thing, use)
+        for spot in self.spots:
+            self._place(thing, spot)
+        if not (self._next().kind in ("and", "comma") and self._next(2).kind == "np"):
+            self.pending, self.spots = [], []
+
+    def _is_tag(self, phrase: Phrase) -> bool:
+        """ "1 girl, red hair, white dress": bare phrases after commas."""
+        return phrase.bare and self.glue == "comma" and phrase.role == "body"
+
+    def _apply(self, use: Use, phrase: Phrase) -> None:
+        sources = list(use.sources)
+        if use.how == "without":
+            return
+        if phrase.role in ("mood", "style", "abstract") and use.how in ("prep", "front", "with", "object"):
+            if phrase.role == "mood":
+                self.scene.moods.append(f" {use.text} {phrase.prompt}")
+            return
+        others = [thing for thing in self.topic if thing not in sources]
+        if use.how == "prep" and phrase.owned and phrase.role == "body" and others:
+            for target in others:  # "an elephant with a monkey on its back"
+                self.scene.edges += [Edge(source.index, use.relation, target.index, "") for source in sources]
+            return
+        owns = use.how == "own" and not phrase.animate
+        if owns or (sources and belongs(use, phrase, sources, self._next())):
+            self._extra(sources, f"{use.text}{self.scene.space}{phrase.spoken or phrase.prompt}".strip())
+            self.anchor = sources or self.anchor
+            return
+        things = mentioned(self.scene, phrase)
+        if use.how == "front":
+            self.pending.append(replace(use, sources=tuple(things)))
+        else:
+            for target in things:
+                self.scene.edges += [Edge(source.index, use.relation, target.index, use.text) for source in sources]
+        self.anchor = things
+
+    def _edges(self, things: list[Thing], use: Use) -> None:
+        for target in use.sources:
+            self.scene.edges += [Edge(thing.index, use.relation, target.index, use.text) for thing in things]
+
+    def _extra(self, things: list[Thing], text: str) -> None:
+        for thing in things:
+            thing.extras.append(text)
+
+    # --- what links them
+
+    def _preposition(self, chunk: Chunk) -> None:
+        relation = cast(Relation, chunk.value)
+        if chunk.value == "without":
+            self.use = Use("without") if self._next().kind == "np" else None
+            return
+        if self._is_fronted():
+            self.subject, self.anchor = [], []
+        if self._next().kind == "which":  # "a table on which a vase stands"
+            self.pending.append(Use("front", tuple(self.anchor), relation, chunk.text))
+            self.main, self.clause_has_verb = self.subject, False
+            return
+        sources = tuple(self._located_things())
+        if self._next().kind not in ("np", "it", "quote", "adjective"):
+            self._adverb(relation, chunk.text)
+        elif not sources:
+            self.use = Use("front", (), relation, chunk.text)
+        else:
+            self.use = Use("with" if relation == "with" else "prep", sources, relation, chunk.text)
+        self.open = False
+
+    def _is_fronted(self) -> bool:
+        """ ", behind the log a deer", ", behind it stands a vase": the place comes before its thing."""
+        if (
+            not self.at
+            or self.chunks[self.at - 1].kind not in ("comma", "and")
+            or self._next().kind not in ("np", "it")
+        ):
+            return False
+        after = self._next(2)
+        return after.kind == "np" or (after.kind in ("verb", "be", "there") and self._next(3).kind == "np")
+
+    def _located_things(self) -> list[Thing]:
+        """What a preposition is about: the nearest things, but never a place while there is a subject to place."""
+        nearest = self.anchor or self.subject
+        on_ground = all(thing.phrase.place == "place" for thing in nearest)
+        if on_ground and self.subject:
+            return self.subject
+        return [*self._company(), *nearest]
+
+    def _company(self) -> list[Thing]:
+        """Who is where the nearest things are: "a bowl with a pear on a table", "a knight fights a dragon in front of a castle"."""
+        target = self._next().phrase
+        if self.last is None or self.last.how not in ("with", "object") or target is None or target.owned or self.glue:
+            return []
+        with_all = self.last.how == "with" or self._next(0).value in ("front", "behind")
+        company = (*self.last.sources, *self.listing)
+        return [thing for thing in company if with_all and thing.phrase.place != "place" and thing not in self.anchor]
+
+    def _adverb(self, relation: Relation, text: str) -> None:
+        """A preposition without an object: "with a ball in front" is in front of what has it."""
+        owner = [thing for thing in self.subject if thing not in self.anchor]
+        for target in owner:
+            self.scene.edges += [Edge(thing.index, relation, target.index, text) for thing in self.anchor]
+
+    def _verb(self, chunk: Chunk) -> None:
+        if chunk.value == "lead":
+            self.subject, self.anchor, self.open = [], [], False
+            return
+        self.open = False
+        if chunk.finite:
+            self._finite()
+        if chunk.plural and len(self.subject) == 1 and not self.subject[0].phrase.many and len(self.wider) > 1:
+            self.subject = self.wider  # "a cat in a hat and a dog in a coat play"
+        sources = self._doers(chunk)
+        if not sources:
+            return
+        held = self._next().phrase
+        if chunk.value == "own" and not chunk.finite and held is not None and not held.many:
+            sources = sources[-1:]  # "a cat and a man wearing a hat": one hat; but "holding hands" is of both
+        self.anchor = sources
+        if self._next().kind in ("np", "it"):
+            self.use = Use("own" if chunk.value == "own" else "object", tuple(sources), "none", chunk.text)
+        elif self._next().kind == "quote":
+            self._extra(sources, chunk.text)
+        elif chunk.value == "drop" or (self._next().text == "by" and not chunk.text.endswith("ing")):
+            return  # "flanked by two guards": they say it
+        elif chunk.value != "stay" or all(thing.phrase.animate for thing in sources):
+            self._extra([thing for thing in sources if thing.phrase.place != "place"], chunk.text)
+
+    def _doers(self, chunk: Chunk) -> list[Thing]:
+        if chunk.finite or self.glue or (self.at and self.chunks[self.at - 1].kind == "be"):
+            return self.subject
+        nearest = self.anchor or self.subject
+        if any(thing.phrase.animate for thing in nearest) or not any(thing.phrase.animate for thing in self.subject):
+            return nearest
+        return self.subject if chunk.text.endswith("ing") else nearest
+
+    def _finite(self) -> None:
+        """The second verb after "which" is the main clause's again."""
+        if self.main and self.clause_has_verb and not self.glue:
+            self.subject, self.main = self.main, []
+            self.anchor = self.subject
+        self.clause_has_verb = True
+
+    def _be(self, chunk: Chunk) -> None:
+        self._finite()
+        self.anchor, self.open = self.subject, False
+
+    def _have(self, chunk: Chunk) -> None:
+        self.use, self.open = Use("with", tuple(self.subject), "with", chunk.text), False
+
+    def _adjective(self, chunk: Chunk) -> None:
+        for thing in self.subject if self._previous_is_be() else []:
+            thing.phrase = self.describe(thing.phrase, chunk.text)
+
+    def _previous_is_be(self) -> bool:
+        place = self.at - 1
+        while place >= 0 and self.chunks[place].kind in ("and", "adjective", "comma"):
+            place -= 1
+        return place >= 0 and self.chunks[place].kind == "be"
+
+    def _and(self, chunk: Chunk) -> None:
+        self.glue = self.glue or "and"
+        if self.last is not None and self.last.sources:
+            self.anchor = list(self.last.sources)
+
+    def _comma(self, chunk: Chunk) -> None:
+        self.glue, self.use = "comma", None
+        self.anchor = self.subject
+
+    def _stop(self, chunk: Chunk) -> None:
+        self.subject, self.anchor, self.pending, self.spots = [], [], [], []
+        self.use, self.last, self.glue, self.open = None, None, "", False
+        self.main, self.wider, self.targets, self.listing = [], [], [], []
+
+    def _which(self, chunk: Chunk) -> None:
+        if self.pending and self.at and self.chunks[self.at - 1].kind == "prep":
+            self.subject, self.open, self.glue, self.use = [], False, "", None
+            return
+        self.main, self.clause_has_verb = self.subject, False
+        self.subject, self.open, self.glue = self.targets or self.anchor, False, ""
+
+    def _pronoun(self, chunk: Chunk) -> None:
+        use, self.use = self.use, None
+        if use is None:
+            self.subject = self.anchor = self.topic
+            return
+        if use.how == "front":
+            self.pending.append(replace(use, sources=tuple(self.topic)))
+            self.kept_topic = True
+            return
+        for target in meant(self.scene, self.topic, use.sources):
+            self.scene.edges += [Edge(source.index, use.relation, target.index, "") for source in use.sources]
+
+    def _spot(self, chunk: Chunk) -> None:
+        things = (self.listing if self.anchor is self.targets else self.anchor) or self.subject
+        if things and not self._inverted():
+            self._place(things, chunk.value)
+        else:
+            self.spots.append(chunk.value)
+        self.open = False
+
+    def _inverted(self) -> bool:
+        """ "a tree; on the left, a house": the spot is of what follows its comma when it starts its clause."""
+        before = self.chunks[self.at - 1].kind if self.at else "stop"
+        return before in ("comma", "stop", "and") and self._next().kind in ("comma", "np", "be", "there", "verb")
+
+    def _place(self, things: list[Thing], spot: str) -> None:
+        for thing in things:
+            thing.level = {"background": -1, "foreground": 1}.get(spot, thing.level)
+            thing.box = thing.box or spot_box(spot)
+
+    def _mood(self, chunk: Chunk) -> None:
+        self.scene.moods.append(chunk.text)
+
+    def _quote(self, chunk: Chunk) -> None:
+        self._extra(self.anchor or self.subject, chunk.text)
+        self.use = None
+
+
+def read(chunks: Sequence[Chunk], scene: Scene, describe: Describe) -> None:
+    """Fills ``scene`` from the chunks of a text."""
+    _Reader(chunks, scene, describe).run()
