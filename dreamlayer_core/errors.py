@@ -2,9 +2,11 @@
 
     DreamLayerError
     |-- InputError     a value that the caller gave (also a ValueError)
+    |   `-- NothingToPlace   a sentence without a thing (in plans.planner)
     |-- WeightsError   a weights file that is missing, damaged or of the wrong kind
     |-- FormatError    a layer document that cannot be read
     |-- OutputError    a result that cannot be written (also an OSError)
+    |-- PlannerError   a language model that cannot be asked, or answers no plan (in plans.planner)
     `-- Cancelled      the run was stopped by its user
 
 A message names the value received, what was expected, and the next step.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import decoding, encoding, files, loaders, patch, plans, prompts, sampling, tools
+from . import decoding, effects, encoding, files, loaders, patch, plans, prompts, sampling, tools, transform
 
 __all__ = ["NODES", "DreamLayerExtension"]
 
 NODES: list[type[io.ComfyNode]] = [
     *loaders.NODES, *prompts.NODES, *plans.NODES, *patch.NODES, *sampling.NODES, *decoding.NODES, *encoding.NODES,
-    *tools.NODES, *files.NODES,
+    *tools.NODES, *transform.NODES, *effects.NODES, *files.NODES,
 ]
 
 

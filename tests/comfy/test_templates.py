@@ -21,12 +21,14 @@ from torch import Tensor
 
 from dreamlayer_core.composite import composite, flatten
 from dreamlayer_core.formats import load_stack
+from dreamlayer_core.plans.plan import LayerPlan
 
 from .server import HOST, PACK, ComfyServer
 
 _WORKFLOWS = PACK / "workflows"
 _NAMES = sorted(path.stem for path in _WORKFLOWS.glob("*.json"))
 _NOTE = "MarkdownNote"
+_ANY = "*"  # the type of a socket that takes everything
 _CONTROL = "control_after_generate"  # the frontend's own, behind a seed
 _TITLE = 30  # pixels of a node's title, over its position
 _LEVELS = 4  # of 255: pictures are cut to eight bits, layer by layer
@@ -58,8 +60,8 @@ def _nodes(graph: Graph) -> dict[int, Node]:
 # --- as files ---------------------------------------------------------------------------------------------------------
 
 
-def test_there_are_five_templates_with_their_twins():
-    assert len(_NAMES) >= 5
+def test_there_are_six_templates_with_their_twins():
+    assert len(_NAMES) >= 6
     assert sorted(path.stem for path in (_WORKFLOWS / "api").glob("*.json")) == _NAMES
 
 
@@ -86,7 +88,8 @@ def test_every_link_has_two_ends(name: str):
     for link, source, output, target, slot, kind in graph["links"]:
         assert link in nodes[source]["outputs"][output]["links"]
         assert nodes[target]["inputs"][slot]["link"] == link
-        assert nodes[source]["outputs"][output]["type"] == nodes[target]["inputs"][slot]["type"] == kind
+        assert nodes[source]["outputs"][output]["type"] == kind
+        assert nodes[target]["inputs"][slot]["type"] in (kind, _ANY)
     known = {link[0] for link in graph["links"]}
     used = {one["link"] for node in nodes.values() for one in node["inputs"] if one.get("link") is not None}
     given = {link for node in nodes.values() for one in node["outputs"] for link in one.get("links") or []}
@@ -171,6 +174,11 @@ class Run:
         return [Image.open(BytesIO(self.server.get("/view", **place)))
                 for place in self.outputs[self.node(kind, title)]["images"]]
 
+    def text(self, title: str) -> str:
+        """What the text preview of this title shows."""
+        (shown,) = self.outputs[self.node("PreviewAny", title)]["text"]
+        return shown
+
     def files(self, kind: str, title: str = "") -> list[Path]:
         """What it says that it saved."""
         return [self.server.output / place["subfolder"] / place["filename"]
@@ -196,9 +204,9 @@ def _pixels(picture: Image.Image) -> Tensor:
     return flat.view(picture.height, picture.width, -1).permute(2, 0, 1) / 255
 
 
-def _check_layers(layers: list[Image.Image], merged: Image.Image) -> None:
+def _check_layers(layers: list[Image.Image], merged: Image.Image, foregrounds: int = 2) -> None:
     """RGBA of one size, a background that covers, foregrounds that show and do not; their composite is `merged`."""
-    assert [(one.mode, one.size) for one in layers] == [("RGBA", merged.size)] * 3
+    assert [(one.mode, one.size) for one in layers] == [("RGBA", merged.size)] * (1 + foregrounds)
     rgba = torch.stack([_pixels(one) for one in layers])
     colors, alphas = rgba[:, :3], rgba[:, 3:]
     assert bool((alphas[0] == 1).all())
@@ -243,6 +251,23 @@ def test_text_to_layers_harmonized(run):
     assert [box["name"] for box in shown["compositor_bboxes"]] == ["background", "green tree", "red mug"]
     (edited,) = done.pictures("ImageCompositor")
     assert edited.size == (128, 128)
+
+
+@pytest.mark.comfy
+def test_one_sentence_to_layers(run):
+    done = run("one_sentence_to_layers")
+    plan = LayerPlan.model_validate_json(done.text("Plan as JSON"))
+    names = [layer.name for layer in plan.foregrounds]
+    assert names == ["blue cube", "red ball 1", "red ball 2"], "counted, and in order of depth"
+    assert done.text("The plan in words").splitlines()[:4] == [
+        "background: a sandy beach under a blue sky", "blue cube: a blue cube", "red ball 1: a red ball",
+        "red ball 2: a red ball"]
+    shown = done.outputs[done.node("ImageCompositor")]
+    assert [box["name"] for box in shown["compositor_bboxes"]] == ["background", *names]
+    (merged,), (harmonized,) = done.pictures("PreviewImage", "Composite"), done.pictures("SaveImage")
+    _check_layers(done.pictures("PreviewImage", "Layers"), merged, foregrounds=len(names))
+    _check_picture(harmonized)
+    assert (_pixels(harmonized) - _pixels(merged)).abs().mean() > 1 / 255, "harmonizing changed nothing"
 
 
 @pytest.mark.comfy

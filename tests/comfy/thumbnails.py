@@ -14,7 +14,7 @@ from urllib.request import Request, urlopen
 from PIL import Image
 
 _WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
-_SIDE, _SQUARES = 128, 8  # pixels of a layer, and squares of the board behind it
+_WIDTH, _SQUARES = 512, 8  # pixels of a thumbnail, and squares of the board behind a layer
 _RESULTS = ("Save harmonized", "After", "Composite", "Save composite")  # beginnings of titles, the finest picture first
 
 
@@ -27,12 +27,14 @@ def make_thumbnail(url: str, name: str) -> None:
     titles = {node["_meta"]["title"]: number for number, node in prompt.items()}
     result = next(titles[title] for start in _RESULTS for title in titles if title.startswith(start))
     shown = [_picture(url, place) for place in outputs[layers]["images"]]
-    sheet = Image.new("RGB", (4 * _SIDE, len(shown) * _SIDE))
-    sheet.paste(_enlarged(_picture(url, outputs[result]["images"][0]).convert("RGB"), 3 * _SIDE), (0, 0))
+    step = _WIDTH // (len(shown) + 1)
+    high = len(shown) * step
+    sheet = Image.new("RGB", (_WIDTH, high))
+    sheet.paste(_enlarged(_picture(url, outputs[result]["images"][0]).convert("RGB"), high), (0, 0))
     for index, layer in enumerate(reversed(shown)):
-        board = _checkerboard()
-        board.alpha_composite(_enlarged(layer, _SIDE))
-        sheet.paste(board.convert("RGB"), (3 * _SIDE, index * _SIDE))
+        board = _checkerboard(_WIDTH - high)
+        board.alpha_composite(_enlarged(layer, _WIDTH - high))
+        sheet.paste(board.convert("RGB"), (high, index * step))
     sheet.save(_WORKFLOWS / f"{name}.jpg", quality=90)
 
 
@@ -57,10 +59,10 @@ def _enlarged(picture: Image.Image, side: int) -> Image.Image:
     return picture.resize((side, side), Image.Resampling.BICUBIC)
 
 
-def _checkerboard() -> Image.Image:
+def _checkerboard(side: int) -> Image.Image:
     squares = Image.new("L", (_SQUARES, _SQUARES))
     squares.putdata([255 if (x + y) % 2 else 190 for y in range(_SQUARES) for x in range(_SQUARES)])
-    return squares.resize((_SIDE, _SIDE), Image.Resampling.NEAREST).convert("RGBA")
+    return squares.resize((side, side), Image.Resampling.NEAREST).convert("RGBA")
 
 
 if __name__ == "__main__":

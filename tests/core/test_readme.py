@@ -12,15 +12,18 @@ import pytest
 from typer.main import get_command
 
 from dreamlayer_core.cli import app
+from dreamlayer_core.plans.offline import split_sentence
+from dreamlayer_core.plans.plan import LayerPlan, PlannedLayer
+from dreamlayer_core.plans.settings import find_settings
 
 ROOT = Path(__file__).parents[2]
 CORE = ROOT / "dreamlayer_core"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
-def blocks(language: str) -> list[str]:
-    """The fenced blocks of the README in a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+def blocks(language: str, page: Path = ROOT / "README.md") -> list[str]:
+    """The fenced blocks of a page in a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
 
 
 def section(title: str) -> str:
@@ -29,8 +32,8 @@ def section(title: str) -> str:
     return "\n".join(line for line in text.splitlines()[3:] if line.startswith("|"))
 
 
-def lines(start: str) -> list[str]:
-    return [line for block in blocks("sh") for line in block.splitlines() if line.startswith(start)]
+def lines(start: str, page: Path = ROOT / "README.md") -> list[str]:
+    return [line for block in blocks("sh", page) for line in block.splitlines() if line.startswith(start)]
 
 
 def parse(line: str) -> None:
@@ -47,7 +50,7 @@ def table_rows(page: Path) -> list[list[str]]:
     return [row for row in cells[2:] if len(row) == len(cells[0])]
 
 
-@pytest.mark.parametrize("line", lines("dreamlayer "))
+@pytest.mark.parametrize("line", [line for page in PAGES for line in lines("dreamlayer ", page)])
 def test_commands_parse(line: str) -> None:
     parse(line)
 
@@ -76,6 +79,17 @@ def test_named_files_of_the_core_exist() -> None:
     named = re.findall(r"`([\w/]+(?:\.py|/))`", section("How the method maps to files"))
     assert len(named) > 10
     assert [name for name in named if not (CORE / name).exists()] == []
+
+
+def test_the_plan_and_the_configuration_of_the_documentation_are_read(tmp_path: Path) -> None:
+    page = ROOT / "docs" / "plans.md"
+    example, configuration = blocks("json", page)
+    plan = LayerPlan.model_validate_json(example)
+    assert split_sentence(plan.whole) == plan, "what the command makes of that sentence"
+    (file := tmp_path / "config.json").write_text(configuration)
+    assert find_settings({}, file) is not None
+    fields = {row[0].strip("`").removeprefix("foregrounds[].") for row in table_rows(page) if len(row) == 3}
+    assert {*LayerPlan.model_fields, *PlannedLayer.model_fields} <= fields
 
 
 def test_every_equation_has_its_function_and_test() -> None:

@@ -1,0 +1,100 @@
+"""One edit of a stack as a document: pixels, order, visibility, and the light that goes along. No latents, no model.
+
+For layers from anywhere. Where a harmonised picture is to follow the edit, `editing.edit_layers` edits latents and pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from .derived import take_off
+from .edited_pixels import continued, edit_pixels, own_center, unseen_part
+from .editing import LayerChange
+from .edits import LayerEdit
+from .effects import Effects, move_effects, with_effects
+from .errors import InputError
+from .layers import Layer, LayerStack
+
+__all__ = ["change_layer"]
+
+_OPAQUE = 1 - 0.5 / 255  # rounds to opaque in eight bits
+
+
+def change_layer(
+    stack: LayerStack, change: LayerChange, *, light_follows: bool = True, keep_empty: bool = False
+) -> LayerStack:
+    """The stack after one edit, op() of Eq. 13 on pixels alone.
+
+    Layers are counted without effects layers and residual: 0 is the background, 1 the lowest foreground. What leaves the
+    canvas is kept beyond its edge. A background that covers the canvas still does: its edges continue it. With
+    ``light_follows`` what effects layers do goes with the layer (`move_effects`), and away with one that is hidden or
+    deleted; else it stays where it is. A residual, which would show the picture before the edit, is taken off. A change
+    of nothing gives the stack itself. ``keep_empty`` as in `with_effects`, for batches.
+    Raises InputError for a layer or a position that does not exist, for a background that is to be hidden, deleted or
+    moved in order, for a layer that would leave the canvas, and for one that would become too large.
+    """
+    taken = take_off(stack)
+    plain, effects = taken.stack, taken.effects
+    _check(change, plain)
+    layer = plain.layers[change.layer]
+    edited = _edited(layer, change, plain)
+    if edited is layer and not change.delete and change.position in (None, change.layer):
+        return stack
+    changed = replace(plain, layers=_placed(plain, edited, change))
+    if effects is None:
+        return changed
+    light = _light(effects, plain, change) if light_follows and change.layer else effects
+    return with_effects(changed, light, keep_empty=keep_empty)
+
+
+def _check(change: LayerChange, stack: LayerStack) -> None:
+    last = len(stack.layers) - 1
+    if not 0 <= change.layer <= last:
+        raise InputError(
+            f"got layer {change.layer} of a stack of {last + 1}; give 0 (the background) to {last}, effects and residual "
+            "layers not counted")
+    if change.layer == 0 and (change.delete or change.position is not None or change.visible is False):
+        raise InputError("the background can be neither hidden, deleted nor given another place; edit a layer above it")
+    if change.position is not None and not change.delete and not 1 <= change.position <= last:
+        raise InputError(
+            f"got position {change.position} for layer {change.layer}; give 1 to {last}, the places of the foregrounds")
+
+
+def _edited(layer: Layer, change: LayerChange, stack: LayerStack) -> Layer:
+    """The layer with its pixels and how it is mixed; itself if that changes nothing."""
+    visible = layer.visible if change.visible is None else change.visible
+    opacity = layer.opacity if change.opacity is None else change.opacity
+    if (visible, opacity) != (layer.visible, layer.opacity):
+        layer = replace(layer, visible=visible, opacity=opacity)
+    return layer if change.op.is_identity or change.delete else _drawn(layer, change, stack)
+
+
+def _drawn(layer: Layer, change: LayerChange, stack: LayerStack) -> Layer:
+    size = (stack.width, stack.height)
+    pixels, before = edit_pixels(layer, change.op), layer.on_canvas(*size)
+    if before.box is not None and pixels.on_canvas(*size).box is None:
+        raise InputError(
+            f"layer {change.layer} ({layer.name!r}) would leave the canvas of {size[0]}x{size[1]}; move it less far"
+            + (", or hide or delete it" if change.layer else ""))
+    if change.layer == 0 and bool((before.alpha >= _OPAQUE).all()):
+        return continued(pixels, unseen_part(layer, change.op, size), size)
+    return pixels
+
+
+def _placed(stack: LayerStack, edited: Layer, change: LayerChange) -> tuple[Layer, ...]:
+    """All layers in their new order."""
+    others = [layer for index, layer in enumerate(stack.layers) if index != change.layer]
+    if not change.delete:
+        others.insert(change.layer if change.position is None else change.position, edited)
+    return tuple(others)
+
+
+def _light(effects: Effects, stack: LayerStack, change: LayerChange) -> Effects:
+    """What the effects become when their foreground is edited."""
+    if change.delete or change.visible is False:
+        return move_effects(effects, stack, {change.layer: None})
+    if change.op.is_identity:
+        return effects
+    layer = stack.layers[change.layer]
+    about: LayerEdit = replace(change.op, center=change.op.center or own_center(layer))
+    return move_effects(effects, stack, {change.layer: about})
