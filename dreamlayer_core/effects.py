@@ -24,6 +24,7 @@ from torch.nn import functional
 
 from .attribution import object_shares
 from .composite import flatten, flatten_rgba
+from .edited_pixels import own_center
 from .edits import LayerEdit, apply_edit
 from .errors import InputError
 from .filling import fill_smoothly
@@ -33,6 +34,7 @@ __all__ = [
     "EFFECT_LAYERS",
     "Effects",
     "find_effects",
+    "is_effect",
     "light_left",
     "move_effects",
     "uncover",
@@ -52,6 +54,7 @@ _SEEN = 0.5  # share of the background that shows through from which its change 
 _EVEN = 0.1  # how much that share may vary around a pixel: at an object's edge a change may be the object's own
 _RIM = 64  # the shorter side is this many times as long as an object's edge is wide
 _OPAQUE = 1 - 1e-3
+_DARKEST = 1 / 1024  # 0 in eight bits; but 0 itself has no parts, because any power of it is 0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -59,7 +62,8 @@ class Effects:
     """What light does to a stack, as factors (3, h, w) in [0, 1] that are 1 where nothing happens.
 
     `shadows`: the share of its light that the background keeps. `lights`: the share of its darkness that it keeps.
-    `shadows_above` and `lights_above`: the same for the picture that all layers make.
+    `shadows_above` and `lights_above`: the same for the picture that all layers make. Raises InputError for factors of
+    different shapes, and for NaN or infinite ones.
     """
 
     shadows: Tensor
@@ -71,6 +75,9 @@ class Effects:
         shapes = {name: tuple(factor.shape) for name, factor in _factors(self).items()}
         if len(set(shapes.values())) != 1 or len(self.shadows.shape) != 3 or self.shadows.shape[0] != 3:
             raise InputError(f"got effects of shapes {shapes}; give (3, h, w) for all four")
+        broken = [name for name, factor in _factors(self).items() if not bool(torch.isfinite(factor).all())]
+        if broken:
+            raise InputError(f"got NaN or infinite factors in {', '.join(broken)}; give 0 (all is taken) to 1 (nothing is)")
 
 
 def _factors(effects: Effects) -> dict[str, Tensor]:
@@ -100,7 +107,7 @@ def find_effects(stack: LayerStack, harmonized: Tensor, *, least: float = 1 / 25
 
     Pixels that differ by no more than `least` in every channel are left alone. Laid into the stack by `with_effects` they
     flatten to the harmonised picture up to `least` or half an eight-bit level, whichever is more.
-    Raises InputError for a picture of another size, a stack that is not opaque or that has effects already.
+    Raises InputError for a picture of another size or beyond [0, 1], a stack that is not opaque or that has effects already.
     """
     _check(stack, harmonized, least)
     harmonized = harmonized.to(stack.background.color)
@@ -189,7 +196,7 @@ def without_effects(stack: LayerStack) -> tuple[LayerStack, Effects | None]:
 
     What was painted into them, and their opacity, count; hidden ones do nothing.
     """
-    plain = tuple(layer for layer in stack.layers if _field(layer) is None)
+    plain = tuple(layer for layer in stack.layers if not is_effect(layer))
     if len(plain) == len(stack.layers):
         return stack, None
     if not plain:
@@ -201,6 +208,11 @@ def without_effects(stack: LayerStack) -> tuple[LayerStack, Effects | None]:
         if name is not None:
             factors[name] = factors[name] * _factor(layer, stack)
     return replace(stack, layers=plain), Effects(**factors)
+
+
+def is_effect(layer: Layer) -> bool:
+    """Whether a layer holds effects, by its name and blend mode."""
+    return _field(layer) is not None
 
 
 def _field(layer: Layer) -> str | None:
@@ -218,7 +230,8 @@ def _factor(layer: Layer, stack: LayerStack) -> Tensor:
 def move_effects(effects: Effects, stack: LayerStack, edits: Mapping[int, LayerEdit | None]) -> Effects:
     """The effects after layers of the stack, which has no effects layers, were edited: shadows go with their objects.
 
-    edits: by layer, 1 for the lowest foreground; None takes the layer's effects away, for one that was hidden or deleted.
+    edits: by layer, 1 for the lowest foreground; None takes the layer's effects away, for one that was hidden or deleted. An
+    edit without a center is about the middle of the layer's visible box.
     On the ground each object's part (`attribution.object_shares`) is moved and resized about the edit's centre, not flipped or
     turned: the light stays where it is. What lies on an object goes with its pixels, as far as it is seen there in the
     end. Factors of parts multiply: without edits nothing changes.
@@ -229,6 +242,8 @@ def move_effects(effects: Effects, stack: LayerStack, edits: Mapping[int, LayerE
             raise InputError(f"got an edit of layer {index}; give 1 to {len(stack.layers) - 1}, a foreground")
     if not edits:
         return effects
+    edits = {index: edit and replace(edit, center=edit.center or own_center(stack.layers[index]))
+             for index, edit in edits.items()}
     alphas = torch.stack([_cover(layer, stack) for layer in stack.foregrounds])
     strength = 1 - torch.minimum(effects.shadows, effects.lights).amin(dim=0)
     ground = object_shares(alphas[:, 0], strength)[:, None]
@@ -254,8 +269,9 @@ def _moved(
     factor: Tensor, shares: Tensor, edits: Mapping[int, LayerEdit | None], uncovered: Tensor | None
 ) -> Tensor:
     """A factor (3, h, w) whose parts by shares (f, 1, h, w) are edited; `uncovered` (f, 1, h, w) weakens them after that."""
+    factor = factor.clamp_min(_DARKEST)
     taken = sum((shares[index - 1] for index in edits), torch.zeros_like(shares[0]))
-    result = factor ** (1 - taken)
+    result = factor ** (1 - taken).clamp_min(0)
     for index, edit in edits.items():
         part = _edited(factor ** shares[index - 1], edit, 1.0)
         result = result * (part if uncovered is None else part ** uncovered[index - 1])
@@ -280,9 +296,13 @@ def _check(stack: LayerStack, harmonized: Tensor, least: float) -> None:
     expected = (3, stack.height, stack.width)
     if tuple(harmonized.shape) != expected or not bool(torch.isfinite(harmonized).all()):
         raise InputError(f"got a harmonised picture of shape {tuple(harmonized.shape)}; give finite {expected}")
+    if not bool(((harmonized >= 0) & (harmonized <= 1)).all()):
+        raise InputError(
+            f"got a harmonised picture of values {float(harmonized.min()):.4g} to {float(harmonized.max()):.4g}; give 0 "
+            "(black) to 1 (white), clamped")
     if not 0 <= least < 1:
         raise InputError(f"got least = {least}; give 0 to 1, the difference that may stay")
-    if any(_field(layer) for layer in stack.layers):
+    if any(is_effect(layer) for layer in stack.layers):
         raise InputError("got a stack that has effects layers already; take them off with without_effects")
     clear = int((flatten_rgba(stack)[3] < _OPAQUE).sum())
     if clear:

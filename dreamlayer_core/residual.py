@@ -11,7 +11,7 @@ from .composite import flatten
 from .errors import InputError
 from .layers import Layer, LayerStack
 
-__all__ = ["RESIDUAL_LAYER", "eight_bit", "with_residual", "without_residual"]
+__all__ = ["RESIDUAL_LAYER", "eight_bit", "is_residual", "with_residual", "without_residual"]
 
 RESIDUAL_LAYER = "residual"
 _DOUBT = 1e-2  # levels: nearer to the middle between two than this, another machine may round to the other
@@ -45,11 +45,16 @@ def with_residual(stack: LayerStack, picture: Tensor) -> LayerStack:
 
 
 def without_residual(stack: LayerStack) -> LayerStack:
-    """The stack without its residual layers, known by name."""
-    kept = tuple(layer for layer in stack.layers if layer.name != RESIDUAL_LAYER)
+    """The stack without its residual layers."""
+    kept = tuple(layer for layer in stack.layers if not is_residual(layer))
     if not kept:
         raise InputError("got a stack of residual layers only; give at least a background")
     return replace(stack, layers=kept)
+
+
+def is_residual(layer: Layer) -> bool:
+    """Whether a layer is a residual: by its name, and because nobody has asked for it in words."""
+    return layer.name == RESIDUAL_LAYER and not layer.prompt
 
 
 def _rounded(values: Tensor) -> Tensor:

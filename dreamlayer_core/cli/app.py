@@ -108,6 +108,9 @@ def generate(
     no_trajectory: Annotated[
         bool, typer.Option("--no-trajectory", help="Without the file from which layers are edited and made anew exactly.")
     ] = False,
+    effects: Annotated[
+        bool, typer.Option("--effects", help="The harmonized picture as a stack: layers of shadow and light between the others.")
+    ] = False,
     views: Views = 8,
     device: Device = "auto",
     out: Annotated[Path, typer.Option(help="A new folder for the result.")] = Path("dreamlayer-output"),
@@ -128,6 +131,7 @@ def generate(
         lssa=not no_lssa,
         harmonize=not no_harmonize,
         trajectory=not no_trajectory,
+        effects=effects,
         views=views,
         device=device,
         out=out,

@@ -48,6 +48,7 @@ class DecomposeRequest:
     caca: bool = True
     lssa: bool = True
     harmonize: bool = False
+    residual: bool = False  # a layer that makes up for what the others miss of the picture
     views: int = 8
     trajectory: bool = True
     device: str = "auto"
@@ -111,6 +112,9 @@ def decompose(
     no_caca: Annotated[bool, typer.Option("--no-caca", help="Without context-aware cross-attention.")] = False,
     no_lssa: Annotated[bool, typer.Option("--no-lssa", help="Without layer-shared self-attention.")] = False,
     harmonize: Annotated[bool, typer.Option("--harmonize", help="Also the harmonized picture.")] = False,
+    residual: Annotated[
+        bool, typer.Option("--residual", help="A layer on top that makes the stack the picture, bit for bit in eight bits.")
+    ] = False,
     views: Annotated[int, typer.Option(help="Test-time views of the transparent decoder: 1, 2, 4 or 8.")] = 8,
     no_trajectory: Annotated[
         bool, typer.Option("--no-trajectory", help="Without the file from which layers are edited and made anew exactly.")
@@ -139,6 +143,7 @@ def decompose(
         caca=not no_caca,
         lssa=not no_lssa,
         harmonize=harmonize,
+        residual=residual,
         views=views,
         trajectory=not no_trajectory,
         device=device,

@@ -27,6 +27,7 @@ from .generation import (
     rounded_timings,
     stored_trajectory,
 )
+from .lit_stacks import LitStack, residual_stack
 from .progress import StageProgress, stage_progress
 
 __all__ = ["decompose_picture"]
@@ -93,10 +94,12 @@ def _save(
     request: DecomposeRequest, model: DreamLayer, picture: Picture, found: Decomposition, timings: Mapping[str, float]
 ) -> dict[str, object]:
     result = found.result
+    stack = result.stacks[0]
+    lit = residual_stack(stack, found.pictures[0]) if request.residual else LitStack(stack=stack)
     folder = save_stack(
-        result.stacks[0],
+        lit.stack,
         request.out,
-        settings=_settings(request, model, picture, found),
+        settings={**_settings(request, model, picture, found), **lit.settings},
         timings=rounded_timings(timings),
         harmonized=None if result.harmonized is None else result.harmonized[0],
         context_maps=picture_maps(model, result),

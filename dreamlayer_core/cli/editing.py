@@ -45,6 +45,12 @@ def edit(
     seed: Annotated[int, typer.Option(help="Noise of what an edit brings into the frame.")] = 0,
     from_pixels: Annotated[bool, typer.Option("--from-pixels", help="Do without the stored trajectory: encode the layers' pictures.")] = False,
     no_harmonize: Annotated[bool, typer.Option("--no-harmonize", help="Without the harmonized picture.")] = False,
+    effects: Annotated[
+        bool, typer.Option("--effects", help="The new harmonized picture as a stack: layers of shadow and light between the others.")
+    ] = False,
+    move_effects: Annotated[
+        bool, typer.Option("--move-effects", help="Keep the stack's own layers of shadow and light; they go with their objects.")
+    ] = False,
     views: Annotated[int, typer.Option(help="Test-time views of the transparent decoder: 1, 2, 4 or 8.")] = 8,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps, or auto (cuda where there is one).")] = "auto",
     out: Annotated[Path, typer.Option(help="A new folder for the result.")] = Path("edited-output"),
@@ -55,10 +61,13 @@ def edit(
     values = {"move": move, "scale": scale, "flip": flip, "rotate": rotate, "opacity": opacity, "to": to_position}
     switches = {"hide": hide, "show": show, "delete": delete}
     texts = [*_one_layer(layer, values, switches), *(edits or ())]
+    if effects and move_effects:
+        raise InputError("got --effects and --move-effects; give one of them")
     request = StackRequest(
         source=stack, model=model, adapter=adapter, steps=steps, guidance=cfg, prompts=parse_layer_prompts(layer_prompt or ()),
-        whole=whole, negative=negative, from_pixels=from_pixels, harmonize=not no_harmonize, views=views, device=device,
-        out=out, overwrite=overwrite)
+        whole=whole, negative=negative, from_pixels=from_pixels, harmonize=not no_harmonize,
+        effects="found" if effects else "moved" if move_effects else None, views=views, device=device, out=out,
+        overwrite=overwrite)
 
     from .edit_words import parse_edit
     from .stack_runs import edit_stack

@@ -24,6 +24,7 @@ from ..model_files import family_name
 from ..pipeline import DreamLayer, LayeredResult
 from ..prompts import LayerPrompts
 from ..sampling import Trajectory
+from .lit_stacks import LitStack, lit_stack
 from .progress import StageProgress, stage_progress
 from .request import GenerateRequest
 
@@ -106,12 +107,14 @@ def _save(
     stack = result.stacks[0]
     for number, name in enumerate(request.names, 1):
         stack = stack.with_layer(number, name=name)
+    harmonized = None if result.harmonized is None else result.harmonized[0]
+    lit = lit_stack(stack, harmonized) if request.effects and harmonized is not None else LitStack(stack=stack)
     folder = save_stack(
-        stack,
+        lit.stack,
         request.out,
-        settings=_settings(request, model, result),
+        settings={**_settings(request, model, result), **lit.settings},
         timings=rounded_timings(timings),
-        harmonized=None if result.harmonized is None else result.harmonized[0],
+        harmonized=harmonized,
         context_maps=picture_maps(model, result),
         trajectory=stored_trajectory(model, result.trajectory, request.steps, request.guidance) if request.trajectory else None,
         overwrite=request.overwrite,

@@ -46,11 +46,13 @@ def plan(
     this machine.
     """
     from ..plans.files import as_json as written
-    from ..plans.files import plan_schema, write_plan
+    from ..plans.files import check_target, plan_schema, write_plan
 
     if schema:
         typer.echo(json.dumps(plan_schema(), indent=2))
         return
+    if out is not None:
+        check_target(out, overwrite=overwrite)  # before a model is asked
     made = _planned(sentence, planner, llm, limit, propose)
     if out is not None:
         write_plan(made, out, overwrite=overwrite)

@@ -24,6 +24,9 @@ Steps = Annotated[int | None, typer.Option(help="Sampling steps; those of the st
 Guidance = Annotated[float | None, typer.Option("--cfg", help="Classifier-free guidance; that of the stack by default.")]
 FromPixels = Annotated[bool, typer.Option("--from-pixels", help="Do without the stored trajectory: encode the layers' pictures.")]
 NoHarmonize = Annotated[bool, typer.Option("--no-harmonize", help="Without the harmonized picture.")]
+Effects = Annotated[
+    bool, typer.Option("--effects", help="The new harmonized picture as a stack: layers of shadow and light between the others.")
+]
 Views = Annotated[int, typer.Option(help="Test-time views of the transparent decoder: 1, 2, 4 or 8.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, mps, or auto (cuda where there is one).")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier run has written there.")]
@@ -44,6 +47,7 @@ def regenerate(
     cfg: Guidance = None,
     from_pixels: FromPixels = False,
     no_harmonize: NoHarmonize = False,
+    effects: Effects = False,
     views: Views = 8,
     device: Device = "auto",
     out: Annotated[Path, typer.Option(help="A new folder for the result.")] = Path("regenerated-output"),
@@ -53,8 +57,8 @@ def regenerate(
     """Sample one layer anew, with another prompt or seed; all others keep their pixels, and the new one sees them."""
     request = StackRequest(
         source=stack, model=model, adapter=adapter, steps=steps, guidance=cfg, prompts=parse_layer_prompts(layer_prompt or ()),
-        whole=whole, negative=negative, from_pixels=from_pixels, harmonize=not no_harmonize, views=views, device=device,
-        out=out, overwrite=overwrite)
+        whole=whole, negative=negative, from_pixels=from_pixels, harmonize=not no_harmonize,
+        effects="found" if effects else None, views=views, device=device, out=out, overwrite=overwrite)
 
     from .stack_runs import regenerate_in_stack
 
@@ -75,6 +79,7 @@ def add(
     cfg: Guidance = None,
     from_pixels: FromPixels = False,
     no_harmonize: NoHarmonize = False,
+    effects: Effects = False,
     views: Views = 8,
     device: Device = "auto",
     out: Annotated[Path, typer.Option(help="A new folder for the result.")] = Path("extended-output"),
@@ -84,8 +89,8 @@ def add(
     """Add a layer to a stack, sampled among the others, which keep their pixels."""
     request = StackRequest(
         source=stack, model=model, adapter=adapter, steps=steps, guidance=cfg, prompts=parse_layer_prompts(layer_prompt or ()),
-        whole=whole, negative=negative, from_pixels=from_pixels, harmonize=not no_harmonize, views=views, device=device,
-        out=out, overwrite=overwrite)
+        whole=whole, negative=negative, from_pixels=from_pixels, harmonize=not no_harmonize,
+        effects="found" if effects else None, views=views, device=device, out=out, overwrite=overwrite)
 
     from .stack_runs import add_to_stack
 

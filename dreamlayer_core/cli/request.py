@@ -6,12 +6,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 from ..config import SamplingConfig
 from ..errors import InputError
 
-__all__ = ["DEMO", "GenerateRequest", "PromptFields", "StackRequest", "parse_layer_prompts", "parse_layer_seeds", "parse_size"]
+__all__ = ["DEMO", "Effects", "GenerateRequest", "PromptFields", "StackRequest", "parse_layer_prompts", "parse_layer_seeds", "parse_size"]
 
 
 class PromptFields(TypedDict, total=False):
@@ -22,6 +22,15 @@ class PromptFields(TypedDict, total=False):
     names: tuple[str, ...]
     whole: str
     negative: str
+
+
+Effects = Literal["found", "moved"]
+
+
+def check_effects(harmonize: bool) -> None:
+    """Raises InputError for effects without a harmonised picture."""
+    if not harmonize:
+        raise InputError("got --effects and --no-harmonize; effects are what the harmonised picture changes, so give one of them")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +54,14 @@ class GenerateRequest:
     harmonize: bool = True
     views: int = 8
     trajectory: bool = True  # keep what editing and regenerating single layers need
+    effects: bool = False  # the harmonised picture as a stack
     device: str = "auto"
     out: Path
     overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if self.effects:
+            check_effects(self.harmonize)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,10 +78,15 @@ class StackRequest:
     negative: str | None = None
     from_pixels: bool = False  # leave the stored trajectory, encode the pictures
     harmonize: bool = True
+    effects: Effects | None = None  # layers of the new harmonised picture, or the stack's own that went with their objects
     views: int = 8
     device: str = "auto"
     out: Path
     overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if self.effects == "found":
+            check_effects(self.harmonize)
 
 
 # Words that the embedded model was trained on; four layers, so that the demo shows occlusion and every part of the method.

@@ -6,22 +6,20 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 
 from ..errors import InputError
+from ..evaluation.pictures import scene_stack, true_pictures
 from ..formats import save_stack
 from ..formats.atomic import staged_folder
 from ..formats.drawing import Color, beside, fit, pile, text
-from ..layers import Layer, LayerStack
-from ..scenes import Scene, make_scene
+from ..layers import LayerStack
+from ..scenes import make_scene
 from ..scenes.scene import Split
-from ..scenes.shapes import FloatArray
 from ..training.data import render_scenes
 
-__all__ = ["render_cache", "scene_stack", "write_samples"]
+__all__ = ["render_cache", "write_samples"]
 
 SHEET = "scenes.png"
 MOST_SAMPLES = 200
@@ -51,29 +49,11 @@ def write_samples(
         for index, name in enumerate(names):
             scene = make_scene(seed + index, foregrounds=foregrounds, size=size, split=split)
             stack = scene_stack(scene)
-            picture = _tensor(scene.picture)
+            picture = true_pictures(scene)[0].whole
             save_stack(stack, folder / name, settings={"scene": scene.seed, "split": split}, harmonized=picture)
             rows.append(_row(stack, picture))
         _sheet(rows).save(folder / SHEET, "PNG")
     return {"folder": str(out), "sheet": str(out / SHEET), "stacks": [str(out / name) for name in names]}
-
-
-def scene_stack(scene: Scene) -> LayerStack:
-    """The layers of a scene; its shadows and reflections are in `scene.picture` alone."""
-    height, width = scene.picture.shape[:2]
-    background = Layer(
-        name="background", prompt=scene.background_caption, color=_tensor(scene.background), alpha=torch.ones(1, height, width)
-    )
-    foregrounds = [
-        Layer(name=item.caption, prompt=item.caption, color=_tensor(color), alpha=torch.as_tensor(alpha)[None])
-        for item, color, alpha in zip(scene.objects, scene.colors, scene.alphas, strict=True)
-    ]
-    return LayerStack(width=width, height=height, layers=(background, *foregrounds), global_prompt=scene.whole_caption)
-
-
-def _tensor(picture: FloatArray) -> Tensor:
-    """(h, w, 3) to (3, h, w)."""
-    return torch.as_tensor(np.ascontiguousarray(np.moveaxis(picture, -1, 0)))
 
 
 def _row(stack: LayerStack, picture: Tensor) -> Image.Image:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..attention import resize_map
 from ..config import HarmonizationConfig, LayerAttentionConfig, SamplingConfig
+from ..derived import TakenOff, take_off
 from ..editing import EditedStack, LayerChange, RunSettings, edit_layers, harmonize_stack, shown_rows
 from ..errors import InputError
 from ..formats import StoredTrajectory, load_document, load_stack, load_trajectory, save_stack
@@ -29,6 +30,7 @@ from .generation import (
     rounded_timings,
     stored_trajectory,
 )
+from .lit_stacks import STALE, LitStack, check_ground, lit_stack, moved_stack
 from .progress import StageProgress, stage_progress
 from .request import StackRequest
 
@@ -37,9 +39,13 @@ __all__ = ["add_to_stack", "edit_stack", "regenerate_in_stack"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Source:
-    """A saved stack with its settings, and the trajectory that was kept of it."""
+    """A saved stack with its settings, and the trajectory that was kept of it.
+
+    ``stack`` is without its effects and residual, as ``taken`` knows them: the rows of the trajectory are of its layers.
+    """
 
     stack: LayerStack
+    taken: TakenOff
     settings: Mapping[str, object]
     stored: StoredTrajectory | None
 
@@ -82,7 +88,7 @@ def edit_stack(
             return edited
         return replace(edited, harmonized=harmonize_stack(run.model, edited, run.settings, on_step=run.on_step))
 
-    return _run(request, work, list(described))
+    return _run(request, work, list(described), changes=changes)
 
 
 def regenerate_in_stack(request: StackRequest, layer: int, *, prompt: str | None, seed: int | None) -> dict[str, object]:
@@ -94,7 +100,7 @@ def regenerate_in_stack(request: StackRequest, layer: int, *, prompt: str | None
         return regenerate_layer(
             run.model, run.trajectory, run.stack, layer, prompt=prompt, seed=seed, settings=run.settings, on_step=run.on_step)
 
-    return _run(request, work, [f"{layer}: regenerated"])
+    return _run(request, work, [f"{layer}: regenerated"], new_ground=layer == 0)
 
 
 def add_to_stack(request: StackRequest, prompt: str, *, position: int | None, seed: int) -> dict[str, object]:
@@ -108,8 +114,13 @@ def add_to_stack(request: StackRequest, prompt: str, *, position: int | None, se
     return _run(request, work, ["added" if position is None else f"{position}: added"])
 
 
-def _run(request: StackRequest, work: Callable[[_Run], EditedStack], described: list[str]) -> dict[str, object]:
+def _run(
+    request: StackRequest, work: Callable[[_Run], EditedStack], described: list[str], *,
+    changes: Sequence[LayerChange] = (), new_ground: bool = False,
+) -> dict[str, object]:
     source = _load(request)
+    if request.effects == "found" and not new_ground:
+        check_ground(source.stack, changes)
     check_output_folder(request.out, overwrite=request.overwrite)
     with stage_progress() as progress, memory_errors():
         started = time.perf_counter()
@@ -119,7 +130,7 @@ def _run(request: StackRequest, work: Callable[[_Run], EditedStack], described: 
         finished = time.perf_counter()
         progress.begin("write")
         timings = {"load": loaded - started, "edit": finished - loaded, "total": finished - started}
-        return _save(request, source, run, edited, timings, described)
+        return _save(request, source, run, edited, _lit(request, source, edited, changes), timings, described)
 
 
 def _load(request: StackRequest) -> _Source:
@@ -128,12 +139,32 @@ def _load(request: StackRequest) -> _Source:
         # PSD and ORA hold no prompts: a layer is called what it shows.
         layers = [replace(layer, prompt=layer.prompt or ("" if _nameless(layer.name) else layer.name)) for layer in stack.layers]
         stack = replace(stack, layers=tuple(layers))
+    taken = take_off(stack)
+    stack = taken.stack
+    _tell_what_is_left_out(request, taken)
     for layer, text in request.prompts.items():
         stack = stack.with_layer(layer, prompt=text)
     if request.whole is not None:
         stack = replace(stack, global_prompt=request.whole)
     stored = None if request.from_pixels else load_trajectory(request.source)
-    return _Source(stack=stack, settings={} if document is None else document.settings, stored=stored)
+    return _Source(stack=stack, taken=taken, settings={} if document is None else document.settings, stored=stored)
+
+
+def _tell_what_is_left_out(request: StackRequest, taken: TakenOff) -> None:
+    if request.effects == "moved" and taken.effects is None:
+        raise InputError("the stack has no effects layers that could move; give --effects, which makes them")
+    if request.effects is None and taken.effects is not None:
+        say("the stack's effects layers show the picture as it was and are left out; --effects makes new ones")
+    if taken.residual:
+        say("the stack's residual layer shows the picture as it was and is left out")
+
+
+def _lit(request: StackRequest, source: _Source, edited: EditedStack, changes: Sequence[LayerChange]) -> LitStack:
+    if request.effects == "moved":
+        return moved_stack(source.taken, edited.stack, changes)
+    if request.effects == "found" and edited.harmonized is not None:
+        return lit_stack(edited.stack, edited.harmonized)
+    return LitStack(stack=edited.stack)
 
 
 def _nameless(name: str) -> bool:
@@ -183,13 +214,13 @@ def _settings(request: StackRequest, source: _Source) -> RunSettings:
 
 
 def _save(
-    request: StackRequest, source: _Source, run: _Run, edited: EditedStack, timings: Mapping[str, float],
+    request: StackRequest, source: _Source, run: _Run, edited: EditedStack, lit: LitStack, timings: Mapping[str, float],
     described: list[str],
 ) -> dict[str, object]:
     sampling, (model_name, adapter) = run.settings.sampling, _model_names(request, source)
     known = source.settings.get("edits")
     settings: dict[str, object] = {
-        **source.settings,
+        **{name: value for name, value in source.settings.items() if name not in STALE},
         "model": model_name,
         "adapter": "none" if run.model.adapter is None else adapter or "the model's own",
         "steps": sampling.steps,
@@ -198,9 +229,10 @@ def _save(
         "harmonize": request.harmonize,
         "negative": run.settings.negative,
         "edits": [*(known if isinstance(known, list) else []), *described],
+        **lit.settings,
     }
     folder = save_stack(
-        edited.stack,
+        lit.stack,
         request.out,
         settings=settings,
         timings=rounded_timings(timings),

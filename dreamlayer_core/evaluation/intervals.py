@@ -40,10 +40,11 @@ def _resampled(values: Sequence[Sequence[float]], seed: int) -> _Floats:
     return sums[drawn].sum(1)[totals > 0] / totals[totals > 0]
 
 
-def estimate(values: Sequence[Sequence[float]], *, seed: int = 0) -> Estimate | None:
+def estimate(values: Sequence[Sequence[float]], *, seed: int = 0, shares: bool = True) -> Estimate | None:
     """Mean over all values of all pictures (one sequence each, some may be empty) with its bootstrap interval.
 
-    A share of exactly 0 or 1 gets the interval of the rule of three, which a bootstrap cannot see. None without values.
+    A share of exactly 0 or 1 gets the interval of the rule of three, which a bootstrap cannot see; ``shares`` False: what is
+    measured is no share. None without values.
     """
     sums, counts = _sums(values)
     count = int(counts.sum())
@@ -51,7 +52,7 @@ def estimate(values: Sequence[Sequence[float]], *, seed: int = 0) -> Estimate | 
         return None
     mean = float(sums.sum() / count)
     low, high = (float(q) for q in np.quantile(_resampled(values, seed), (0.025, 0.975)))
-    if low == high and mean in (0, 1):
+    if shares and low == high and mean in (0, 1):
         margin = min(1.0, 3 / int((counts > 0).sum()))
         low, high = (0.0, margin) if mean == 0 else (1 - margin, 1.0)
     return Estimate(mean, low, high, count)

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from ..composite import composite
+from ..layers import Layer, LayerStack
 from ..scenes import Scene
 from ..scenes.shapes import FloatArray
 from .recognition import Wanted
 
-__all__ = ["LayeredPicture", "true_pictures", "visible_parts", "wanted_objects"]
+__all__ = ["LayeredPicture", "scene_stack", "true_pictures", "visible_parts", "wanted_objects"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -53,6 +54,17 @@ def true_pictures(scene: Scene) -> tuple[LayeredPicture, LayeredPicture]:
         alphas=torch.from_numpy(scene.alphas))
     plain = harmonised.composite
     return harmonised, replace(harmonised, final=whole if plain is None else plain)
+
+
+def scene_stack(scene: Scene) -> LayerStack:
+    """The layers of a scene; its shadows and reflections are in the true picture alone."""
+    height, width = scene.picture.shape[:2]
+    background = Layer(
+        name="background", prompt=scene.background_caption, color=_planar(scene.background), alpha=torch.ones(1, height, width))
+    foregrounds = [
+        Layer(name=item.caption, prompt=item.caption, color=_planar(color), alpha=torch.from_numpy(alpha)[None])
+        for item, color, alpha in zip(scene.objects, scene.colors, scene.alphas, strict=True)]
+    return LayerStack(width=width, height=height, layers=(background, *foregrounds), global_prompt=scene.whole_caption)
 
 
 def visible_parts(alphas: Tensor) -> Tensor:

@@ -12,12 +12,12 @@ from .plans import FIGURES, PLAN_GOALS, Figure, PlanFailure, PlanResults, PlanRo
 __all__ = ["plan_report", "write_plan_report"]
 
 _OBJECTS: tuple[Figure, ...] = ("object_f1", "object_recall", "object_precision", "order", "perfect")
-_ATTRIBUTES: tuple[Figure, ...] = ("attributes", "complete", "pure", "number")
+_ATTRIBUTES: tuple[Figure, ...] = ("attributes", "complete", "pure", "number", "clean")
 _BACKGROUND: tuple[Figure, ...] = ("background", "background_given", "background_head", "whole")
 _INTRODUCTION = """\
 # Sentences to layer plans
 
-Planner: {planner}; {count} sentences of the {split} split, in English unless said otherwise. Shares with 95 % intervals,
+Planner: {planner}{limit}; {count} sentences of the {split} split, in English unless said otherwise. Shares with 95 % intervals,
 bootstrapped over sentences. What counts as what stands beside the sentences, in `evaluation/plan_sentences/README.md`.
 """
 
@@ -61,8 +61,9 @@ def plan_report(results: PlanResults) -> str:
     """The results as Markdown."""
     rows = (results.english, *results.kinds, *results.languages)
     sentences = results.english.sentences + sum(row.sentences for row in results.languages)
+    limit = "" if results.limit is None else f", at most {results.limit} foregrounds"
     sections = [
-        _INTRODUCTION.format(planner=results.planner, split=results.split, count=sentences),
+        _INTRODUCTION.format(planner=results.planner, limit=limit, split=results.split, count=sentences),
         "## Goals\n\n" + _goals(results.english),
         "## Objects and order\n\n" + _table(rows, _OBJECTS),
         "## Attributes\n\nOf the layers that were matched.\n\n" + _table(rows, _ATTRIBUTES),

@@ -8,6 +8,7 @@ from functools import cache
 
 from ..plans.plan import LayerPlan
 from .plan_gold import Language, PlanSentence, WantedObject
+from .plan_prompts import prompt_flaws
 from .plan_words import Words, content_units, has_phrase, same_text, split_words, trimmed, without_phrases
 
 __all__ = ["PlanScore", "assign_layers", "score_plan"]
@@ -22,10 +23,11 @@ class PlanScore:
 
     layers: tuple[int, ...]  # per predicted layer: it shows an object that was wanted
     objects: tuple[int, ...]  # per layer that was wanted: there is one for it
-    attributes: tuple[int, ...]  # per matched layer, as are the next three
+    attributes: tuple[int, ...]  # per matched layer, as are the next four
     complete: tuple[int, ...]
     pure: tuple[int, ...]
     number: tuple[int, ...]
+    clean: tuple[int, ...]
     order: tuple[int, ...]  # per pair of the order
     background: int
     background_head: int | None  # None where the sentence gives no place
@@ -35,7 +37,7 @@ class PlanScore:
     @property
     def perfect(self) -> int:
         """Whether every part is right but the whole prompt."""
-        return int(all((*self.layers, *self.objects, *self.attributes, *self.order, self.background)))
+        return int(all((*self.layers, *self.objects, *self.attributes, *self.clean, *self.order, self.background)))
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,8 @@ class _Scorer:
             for o in gold.objects]
         styles = [self.split(text) for text in gold.style]
         self.styles = {*styles, *(trimmed(style, self.language) for style in styles)} - {()}
-        self.scenery = self.units(self.split(gold.background[0])) if gold.background else set[Words]()
+        # The heads too: Chinese and Japanese units are whole phrases, and "beach" leaks of "calm beach" as well.
+        self.scenery = {unit for text in (*gold.background[:1], *gold.background_heads) for unit in self.units(self.split(text))}
 
     def split(self, text: str) -> Words:
         return split_words(text, self.language)
@@ -121,6 +124,11 @@ class _Scorer:
             return True
         counted = item.wanted.count > 1 and any(w in _NUMBERS and w not in item.own_words for w in words)
         return not counted and any(has_phrase(words, head, self.language) for head in item.heads)
+
+    def flaws(self, prompt: str, item: int) -> tuple[str, ...]:
+        """What is wrong with the words of a layer that is the object of this number."""
+        wanted = self.objects[item]
+        return prompt_flaws(prompt, self.gold.sentence, wanted.heads, wanted.attributes, self.language)
 
     def background(self, text: str) -> tuple[int, int | None, list[str]]:
         """Whether the background is right, and its head (None without a gold one), and what is wrong."""
@@ -206,6 +214,9 @@ def score_plan(gold: PlanSentence, plan: LayerPlan | None) -> PlanScore:
     unsaid = scorer.whole(plan.whole if plan else "")
     remarks = [f"{wanted.title}: {count - got} of {count} missed"
                for wanted, count, got in zip(gold.objects, counts, found, strict=True) if got < count]
+    flaws = [scorer.flaws(prompts[place], item) for place, item, _ in matched]
+    remarks += [f"layer {prompts[place]!r}: {flaw}"
+                for (place, _, _), found_flaws in zip(matched, flaws, strict=True) for flaw in found_flaws]
     remarks += [f"layer {prompt!r} is none that is wanted"
                 for prompt, item in zip(prompts, assigned, strict=True) if item is None]
     for place, _, look in matched:
@@ -219,6 +230,7 @@ def score_plan(gold: PlanSentence, plan: LayerPlan | None) -> PlanScore:
         complete=tuple(int(not look.missing) for _, _, look in matched),
         pure=tuple(int(not look.leaked) for _, _, look in matched),
         number=tuple(int(look.right_number) for _, _, look in matched),
+        clean=tuple(int(not found_flaws) for found_flaws in flaws),
         order=tuple(order),
         background=background,
         background_head=head,

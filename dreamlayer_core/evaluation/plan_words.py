@@ -10,8 +10,8 @@ from typing import TypeAlias
 
 from .plan_gold import Language
 
-__all__ = ["Words", "content_units", "has_phrase", "is_plural_of", "same_text", "same_word", "split_words", "trimmed",
-           "without_phrases"]
+__all__ = ["Words", "all_words", "content_units", "has_phrase", "is_article", "is_filler", "is_plural_of", "occurrences",
+           "same_text", "same_word", "split_words", "trimmed", "without_phrases"]
 
 Words: TypeAlias = tuple[str, ...]
 
@@ -54,12 +54,27 @@ def _characters_are_words(language: Language) -> bool:
 
 
 def split_words(text: str, language: Language) -> Words:
-    """The words of a text, normalised; for Chinese and Japanese its characters."""
+    """The words of a text but articles, normalised; for Chinese and Japanese its characters."""
+    return tuple(word for word in all_words(text, language) if not is_article(word, language))
+
+
+def is_article(word: str, language: Language) -> bool:
+    """Whether a normalised word is an article."""
+    return word in _ARTICLES[language]
+
+
+def is_filler(word: str, language: Language) -> bool:
+    """Whether a normalised word, such as a preposition, says nothing about a thing."""
+    return word in _STOP[language]
+
+
+def all_words(text: str, language: Language) -> Words:
+    """The words of a text, articles too, normalised; for Chinese and Japanese its characters."""
     plain = unicodedata.normalize("NFKC", text).casefold()
     if _characters_are_words(language):
         return tuple(re.sub(r"[\W_]+", "", _MEASURED.sub("", plain)))
     plain = re.sub("['’]", "" if language == "en" else " ", plain)
-    return tuple(word for word in re.split(r"[\W_]+", plain) if word and word not in _ARTICLES[language])
+    return tuple(word for word in re.split(r"[\W_]+", plain) if word)
 
 
 def same_word(one: str, other: str, language: Language) -> bool:
@@ -111,6 +126,11 @@ def _starts(words: Words, phrase: Words, language: Language, *, any_number: bool
 
 def _other_number(one: str, other: str, language: Language) -> bool:
     return language == "en" and (is_plural_of(one, other) or is_plural_of(other, one))
+
+
+def occurrences(words: Words, phrase: Words, language: Language, *, any_number: bool = False) -> tuple[int, ...]:
+    """Where the phrase stands in the words; ``any_number``: see `has_phrase`."""
+    return tuple(_starts(words, phrase, language, any_number=any_number))
 
 
 def has_phrase(words: Words, phrase: Words, language: Language, *, any_number: bool = False) -> bool:

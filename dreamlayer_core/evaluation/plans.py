@@ -17,7 +17,7 @@ from .plan_scoring import PlanScore, score_plan
 __all__ = ["FIGURES", "PLAN_GOALS", "PlanFailure", "PlanResults", "PlanRow", "Planner", "evaluate_plans", "write_plan_results"]
 
 Planner: TypeAlias = Callable[[str], LayerPlan]
-Figure: TypeAlias = Literal["object_f1", "object_recall", "object_precision", "attributes", "complete", "pure", "number",
+Figure: TypeAlias = Literal["object_f1", "object_recall", "object_precision", "attributes", "complete", "pure", "number", "clean",
                             "order", "background", "background_given", "background_head", "whole", "perfect"]
 
 FIGURES: Mapping[Figure, str] = {
@@ -28,6 +28,7 @@ FIGURES: Mapping[Figure, str] = {
     "complete": "nothing lacking",
     "pure": "nothing leaked",
     "number": "right number",
+    "clean": "clean prompts",
     "order": "order",
     "background": "background right",
     "background_given": "… where given",
@@ -64,6 +65,7 @@ class PlanResults(_Part):
 
     planner: str
     split: SentenceSplit
+    limit: int | None = None  # foregrounds that the planner may make; None where nobody has set one
     english: PlanRow
     kinds: tuple[PlanRow, ...]
     languages: tuple[PlanRow, ...]
@@ -86,6 +88,7 @@ def _values(gold: PlanSentence, score: PlanScore) -> dict[Figure, Sequence[float
         "complete": score.complete,
         "pure": score.pure,
         "number": score.number if gold.language == "en" else (),
+        "clean": score.clean,
         "order": score.order,
         "background": (score.background,),
         "background_given": (score.background,) if gold.background else (),
@@ -120,11 +123,12 @@ def evaluate_plans(
     *,
     name: str = "planner",
     split: SentenceSplit = "test",
+    limit: int | None = None,
     on_sentence: Callable[[int, int], None] | None = None,
 ) -> PlanResults:
     """Plan every sentence (those of ``split`` by default) and compare with the plans made by hand.
 
-    ``on_sentence(done, all)`` is called after every one. A DreamLayerError of the planner counts as an empty plan; Cancelled and
+    ``limit`` is what the planner was set to, and is only reported. ``on_sentence(done, all)`` is called after every one. A DreamLayerError of the planner counts as an empty plan; Cancelled and
     other errors come through. Raises InputError for sentences that cannot be read.
     """
     sentences = read_sentences(split) if sentences is None else sentences
@@ -142,6 +146,7 @@ def evaluate_plans(
     return PlanResults(
         planner=name,
         split=split,
+        limit=limit,
         english=_row("English", english),
         kinds=tuple(_row(kind, [pair for pair in english if pair[0].kind == kind]) for kind in KINDS),
         languages=tuple(_row(language, [pair for pair in scored if pair[0].language == language])

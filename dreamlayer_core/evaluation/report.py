@@ -9,9 +9,9 @@ from PIL import Image
 
 from ..errors import OutputError
 from .configurations import HARMONIZED, TRUE_SCENE
-from .intervals import Estimate
 from .results import METRICS, Comparison, Results, Row
 from .strips import TILES, draw_grid, strip_tiles
+from .tables import cell, change_cell, goal_table, markdown_table
 
 __all__ = ["write_report"]
 
@@ -43,52 +43,32 @@ _READING = """\
 """
 
 
-def _value(estimate: Estimate | None, digits: int) -> str:
-    if estimate is None:
-        return "–"
-    return f"{estimate.mean:.{digits}f} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"
-
-
 def _heading(metric: str) -> str:
     arrows = {"higher": " ↑", "lower": " ↓", None: ""}
     return METRICS[metric].title + arrows[METRICS[metric].better]
 
 
-def _lines(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    rows = [header, ["---"] * len(header), *body]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
-
-
 def _table(rows: Sequence[Row], metrics: Sequence[str]) -> str:
-    body = [[row.title, *(_value(row.metrics.get(m), METRICS[m].digits) for m in metrics)] for row in rows if row.scenes]
-    return _lines(["", *map(_heading, metrics)], body)
+    body = [[row.title, *(cell(row.metrics.get(m), METRICS[m].digits) for m in metrics)] for row in rows if row.scenes]
+    return markdown_table(["", *map(_heading, metrics)], body)
 
 
 def _additions(comparisons: Sequence[Comparison]) -> str:
     """Differences; bold where the interval leaves zero out."""
     metrics = [m for m in METRICS if any(m in c.metrics for c in comparisons)]
 
-    def cell(comparison: Comparison, metric: str) -> str:
-        value = comparison.metrics.get(metric)
-        if value is None:
-            return "–"
-        digits = METRICS[metric].digits
-        text = f"{value.mean:+.{digits}f} [{value.low:+.{digits}f}, {value.high:+.{digits}f}]"
-        return f"**{text}**" if value.excludes_zero else text
-
-    return _lines(["", *map(_heading, metrics)], [[c.title, *(cell(c, m) for m in metrics)] for c in comparisons])
+    body = [[c.title, *(change_cell(c.metrics.get(m), METRICS[m].digits) for m in metrics)] for c in comparisons]
+    return markdown_table(["", *map(_heading, metrics)], body)
 
 
 def _goals(results: Results) -> str:
-    body = [[goal.text, "–" if goal.measured is None else f"{goal.measured:.3f}", "yes" if goal.reached else "**no**"]
-            for goal in results.goals]
-    return _lines(["goal", "measured", "reached"], body)
+    return goal_table([(goal.text, goal.measured, goal.reached) for goal in results.goals])
 
 
 def _classifier(results: Results) -> str:
     known = [(METRICS[name].title if name in METRICS else name.replace("_", " "), f"{value:.4g}")
              for name, value in results.classifier.items()]
-    return _lines(["on true held-out scenes", "mean"], known)
+    return markdown_table(["on true held-out scenes", "mean"], known)
 
 
 def _prompts(results: Results) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -17,7 +17,11 @@ from .frechet import frechet_distance, frechet_error
 from .intervals import Estimate, difference, estimate
 from .records import Record
 
-__all__ = ["METRICS", "Comparison", "Goal", "Metric", "Results", "Row", "compare", "goals", "make_row", "write_results"]
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+__all__ = ["METRICS", "Comparison", "Goal", "Metric", "Results", "Row", "compare", "differences", "estimates", "goals", "make_row",
+           "write_results"]
 
 FEATURES = ("picture", "background", "foreground")
 _COMPARED = ("layer_object", "placed", "found", "alpha_iou", "overlap", "purity", "psnr", "shadow")
@@ -114,11 +118,7 @@ def make_row(
     configuration: Configuration, records: Mapping[int, Record], reference: Mapping[int, Record]
 ) -> Row:
     """Means, intervals and Fréchet distances (to ``reference``) of one configuration's records."""
-    found: dict[str, Estimate] = {}
-    for metric in METRICS:
-        values = estimate([record.values.get(metric, ()) for record in records.values()])
-        if values is not None:
-            found[metric] = values
+    found = estimates(records, METRICS)
     for part in FEATURES:
         distance = _distance(_features(records, part), _features(reference, part))
         if distance is not None:
@@ -126,17 +126,27 @@ def make_row(
     return Row(configuration.name, configuration.title, len(records), found)
 
 
+def estimates(records: Mapping[int, Record], metrics: Iterable[str], *, shares: bool = True) -> dict[str, Estimate]:
+    """Means with intervals of those metrics that the records have values of; ``shares`` as of `estimate`."""
+    found = {metric: estimate([record.values.get(metric, ()) for record in records.values()], shares=shares)
+             for metric in metrics}
+    return {metric: value for metric, value in found.items() if value is not None}
+
+
 def compare(records: Mapping[str, Mapping[int, Record]]) -> list[Comparison]:
     """What every part of the method adds, on scenes that both configurations have."""
     return [
-        Comparison(title, _differences(records[before], records[after]))
+        Comparison(title, differences(records[before], records[after], _COMPARED))
         for title, before, after in _PAIRS if before in records and after in records]
 
 
-def _differences(before: Mapping[int, Record], after: Mapping[int, Record]) -> dict[str, Estimate]:
+def differences(
+    before: Mapping[int, Record], after: Mapping[int, Record], metrics: Iterable[str]
+) -> dict[str, Estimate]:
+    """What changes from one configuration to another, over the scenes that both have."""
     shared = sorted(before.keys() & after.keys())
     found = {metric: difference(*([side[seed].values.get(metric, ()) for seed in shared] for side in (before, after)))
-             for metric in _COMPARED}
+             for metric in metrics}
     return {metric: value for metric, value in found.items() if value is not None}
 
 
@@ -163,7 +173,7 @@ def _goal(row: Row, metric: str, better: Literal["higher", "lower"], limit: floa
     return Goal(text, estimated.mean, reached)
 
 
-def write_results(results: Results, path: Path) -> None:
+def write_results(results: DataclassInstance, path: Path) -> None:
     """Write every figure as JSON, whole or not at all. Raises OutputError."""
     partial = path.with_suffix(".partial")
     try:

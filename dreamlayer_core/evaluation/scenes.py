@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.progress import Progress
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..composite import gray_fill
 from ..config import HarmonizationConfig, SamplingConfig
@@ -28,6 +25,7 @@ from .configurations import (
     harmonization_sweep,
 )
 from .generation import Sampler
+from .jobs import Progress, run_jobs, weights_digest
 from .metrics import measure
 from .pictures import LayeredPicture, true_pictures, wanted_objects
 from .records import Record, RecordStore
@@ -96,34 +94,17 @@ def evaluate(
     """Measure every configuration, going on from the records in ``options.out``, and put the figures together."""
     settings = _settings(model, classifier, options)
     run = _Run(model, classifier, options, RecordStore(options.out / "records", settings))
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal) as bars:
-        for title, job in run.jobs():
-            task = bars.add_task(title, total=None)
-            for done, total in job:
-                bars.update(task, completed=done, total=total)
+    run_jobs(run.jobs())
     return run.results(settings | {"samples": str(options.samples), "sweep_samples": str(options.sweep_samples)}, validation)
-
-
-def _fingerprint(*modules: nn.Module | None) -> str:
-    """Changes with any weight; cheap."""
-    digest = hashlib.sha256()
-    for module in modules:
-        for name, value in ([] if module is None else module.state_dict().items()):
-            digest.update(f"{name} {value.double().sum():.9e} {value.double().abs().sum():.9e}".encode())
-    return digest.hexdigest()[:12]
 
 
 def _settings(model: DreamLayer, classifier: SceneClassifier, options: EvaluationOptions) -> dict[str, str]:
     parts = (model.unet, model.vae, model.text_encoder, model.decoder, model.adapter)
     return {
-        "model": _fingerprint(*parts), "classifier": _fingerprint(classifier), "steps": str(options.steps),
+        "model": weights_digest(*parts), "classifier": weights_digest(classifier), "steps": str(options.steps),
         "guidance": str(options.guidance), "seed": str(options.seed), "views": str(options.views),
         "precision": "bf16" if options.half else "fp32",
         "size": "x".join(map(str, model.default_size))}
-
-
-_Progress = Iterator[tuple[int, int]]
 
 
 class _Run:
@@ -144,7 +125,7 @@ class _Run:
     def sweep_samples(self) -> int:
         return min(self.options.sweep_samples, self.options.samples)
 
-    def jobs(self) -> Iterator[tuple[str, _Progress]]:
+    def jobs(self) -> Iterator[tuple[str, Progress]]:
         """Titles and work, cheap ones first."""
         yield "reference scenes", self._reference()
         yield "true scenes", self._truth()
@@ -170,28 +151,28 @@ class _Run:
                 scenes = [held_out_scene(s, self.size) for s in range(lacking[0], block.stop)]
                 yield scenes, block.stop - seeds.start
 
-    def _reference(self) -> _Progress:
+    def _reference(self) -> Progress:
         seeds = range(_REFERENCE_SEED, _REFERENCE_SEED + self.options.reference)
         for scenes, done in self._missing(["reference"], seeds):
             records = {s.seed: Record({}, self._features(true_pictures(s)[0])) for s in scenes}
             self.store.add("reference", records)
             yield done, len(seeds)
 
-    def _truth(self) -> _Progress:
+    def _truth(self) -> Progress:
         for scenes, done in self._missing([TRUE_SCENE, TRUE_PLAIN], range(self.options.samples)):
             pairs = [true_pictures(scene) for scene in scenes]
             for index, name in enumerate((TRUE_SCENE, TRUE_PLAIN)):
                 self._keep(name, scenes, [pair[index] for pair in pairs])
             yield done, self.options.samples
 
-    def _generate(self, configuration: Configuration, more: Sequence[Configuration], samples: int) -> _Progress:
+    def _generate(self, configuration: Configuration, more: Sequence[Configuration], samples: int) -> Progress:
         names = [c.name for c in (configuration, *more)]
         for scenes, done in self._missing(names, range(samples)):
             for name, pictures in self.sampler.pictures(scenes, configuration, more).items():
                 self._keep(name, scenes, pictures)
             yield done, samples
 
-    def _shadow_truth(self) -> _Progress:
+    def _shadow_truth(self) -> Progress:
         names = [c.name for c in _SHADOWS]
         for scenes, done in self._missing(names, range(self.sweep_samples)):
             for part, pictures in self.sampler.harmonized_truth(scenes, HarmonizationConfig()).items():

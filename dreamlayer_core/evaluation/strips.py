@@ -13,7 +13,7 @@ from torch import Tensor
 from ..composite import gray_fill
 from .pictures import LayeredPicture
 
-__all__ = ["TILES", "draw_grid", "save_strip", "strip_tiles"]
+__all__ = ["TILES", "draw_grid", "save_strip", "save_tiles", "strip_tiles"]
 
 TILES = ("global", "background", "foreground 1", "foreground 2", "foreground 3", "foreground 4", "composite", "result")
 _FOREGROUNDS = 4
@@ -34,18 +34,23 @@ def _strip(picture: LayeredPicture) -> Tensor:
 
 def save_strip(picture: LayeredPicture, folder: Path, seed: int) -> None:
     """Write ``folder/<seed>.png``."""
+    save_tiles([_strip(picture)], folder, seed)
+
+
+def save_tiles(tiles: Sequence[Tensor], folder: Path, seed: int) -> None:
+    """Write pictures (3, h, w) of one height side by side as ``folder/<seed>.png``."""
     folder.mkdir(parents=True, exist_ok=True)
-    pixels = (_strip(picture).clamp(0, 1) * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
+    pixels = (torch.cat(list(tiles), -1).clamp(0, 1) * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
     Image.fromarray(pixels).save(folder / f"{seed:04d}.png")
 
 
-def strip_tiles(path: Path) -> list[Image.Image]:
-    """The tiles of a strip; an empty list where there is none."""
+def strip_tiles(path: Path, count: int = len(TILES)) -> list[Image.Image]:
+    """The ``count`` tiles of a strip; an empty list where there is none."""
     if not path.exists():
         return []
     with Image.open(path) as image:
-        width = image.width // len(TILES)
-        return [image.crop((width * i, 0, width * (i + 1), image.height)).convert("RGB") for i in range(len(TILES))]
+        width = image.width // count
+        return [image.crop((width * i, 0, width * (i + 1), image.height)).convert("RGB") for i in range(count)]
 
 
 def draw_grid(rows: Sequence[Sequence[Image.Image | None]], columns: Sequence[str], path: Path) -> None:

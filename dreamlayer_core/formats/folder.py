@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..composite import flatten
+from ..derived import own_layers
 from ..errors import FormatError, InputError, OutputError
 from ..layers import Layer, LayerStack
 from .atomic import staged_file, staged_folder
@@ -47,7 +48,7 @@ def save_stack(
     Always: stack.json, composite.png (Eq. 1), overview.png. By `formats`: "png" layers/NN-name.png on the whole canvas
     with straight alpha, "psd" stack.psd, "ora" stack.ora. `harmonized` (3, height, width) becomes harmonized.png, and
     a hidden layer on top in PSD and ORA. `context_maps` (foregrounds, h, w) in [0, 1], of any size, are drawn in the
-    overview. `trajectory` becomes trajectory.safetensors, from which the stack's layers can be edited and regenerated.
+    overview; layers of effects and residual have none. `trajectory` becomes trajectory.safetensors, from which the stack's layers can be edited and regenerated.
 
     The folder appears at once when everything is written, and not at all if anything fails or the run is interrupted.
     With `overwrite` a stack saved there before is replaced as a whole, together with anything else in its folder.
@@ -98,9 +99,9 @@ def _check_extras(stack: LayerStack, harmonized: Tensor | None, context_maps: Te
     if harmonized is not None and tuple(harmonized.shape) != expected:
         raise InputError(f"got a harmonized picture of shape {tuple(harmonized.shape)}; give {expected}")
     if context_maps is not None:
-        shape, count = tuple(context_maps.shape), len(stack.foregrounds)
+        shape, count = tuple(context_maps.shape), sum(index > 0 for index in own_layers(stack))
         if len(shape) != 3 or shape[0] != count or 0 in shape[1:]:
-            raise InputError(f"got context maps of shape {shape}; give ({count}, h, w), one per foreground")
+            raise InputError(f"got context maps of shape {shape}; give ({count}, h, w), one per foreground that is no effect or residual")
     for what, picture in (("a harmonized picture", harmonized), ("context maps", context_maps)):
         if picture is not None and not bool(torch.isfinite(picture).all()):
             raise InputError(f"got {what} with NaN or infinite values; give floats in [0, 1]")

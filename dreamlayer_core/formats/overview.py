@@ -10,6 +10,7 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from ..composite import flatten_rgba
+from ..derived import own_layers, plain_stack
 from ..layers import Layer, LayerStack
 from .drawing import Color, badge, beside, card, fit, heat_map, heat_scale, pile, text
 
@@ -37,10 +38,12 @@ def draw_overview(
 ) -> Image.Image:
     """An RGB sheet: the result large, the plain composite, settings, then every layer with name, prompt and map.
 
-    `harmonized` is (3, height, width), `context_maps` (foregrounds, h, w) of any size, both in [0, 1].
+    `harmonized` is (3, height, width), `context_maps` (foregrounds, h, w) of any size, both in [0, 1]. Layers of effects
+    and residual are among the layers, but have no map, and stay out of the plain composite beside a harmonised picture.
     """
     flat = flatten_rgba(stack)
-    parts = [_header(stack), _result(flat, harmonized, settings or {}), _layers(stack, flat, context_maps)]
+    under = flat if harmonized is None else flatten_rgba(plain_stack(stack))
+    parts = [_header(stack), _result(under, harmonized, settings or {}), _layers(stack, flat, context_maps)]
     sheet = pile(parts, [32] + [40] * (len(parts) - 2))
     page = Image.new("RGBA", (sheet.width + 2 * _MARGIN, sheet.height + 2 * _MARGIN), _PAPER)
     page.alpha_composite(sheet, (_MARGIN, _MARGIN))
@@ -133,19 +136,21 @@ def _layer_row(stack: LayerStack, indices: range, width: int, flat: Tensor, cont
     infos = [_info(stack.layers[index], index, width) for index in indices]
     tallest = max(info.height for info in infos)
     contents: list[Image.Image] = []
+    mapped = [index for index in own_layers(stack) if index > 0]
     for index, info in zip(indices, infos, strict=True):
         whole = stack.layers[index].on_canvas(stack.width, stack.height)
         parts = [fit(whole.rgba, width, 2 * width), info]
         if context_maps is not None:
-            parts.append(_map(context_maps, index, fit(flat, width, 2 * width)))
+            own = context_maps[mapped.index(index)] if index in mapped else None
+            parts.append(_map(own, fit(flat, width, 2 * width)))
         contents.append(pile(parts, [16, 16 + tallest - info.height][: len(parts) - 1]))  # maps on one line
     return _row(contents, width)
 
 
-def _map(context_maps: Tensor, index: int, under: Image.Image) -> Image.Image:
-    if index == 0:
+def _map(context_map: Tensor | None, under: Image.Image) -> Image.Image:
+    if context_map is None:
         return text("no map of its own", under.width, size=16, color=_SOFT)
-    return heat_map(context_maps[index - 1], under)
+    return heat_map(context_map, under)
 
 
 def _info(layer: Layer, index: int, width: int) -> Image.Image:

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..errors import DreamLayerError, FormatError, InputError
+from ..errors import DreamLayerError, FormatError, InputError, OutputError
 from ..safetensors_files import FORMAT_VERSION, parse_settings, read_tensors, write_tensors
 from ..sampling import Trajectory
 
@@ -22,6 +22,7 @@ TRAJECTORY = "trajectory.safetensors"
 _KIND = "dreamlayer-trajectory"
 _NAME = "latents"  # (timesteps, rows, c, h, w)
 _MOST_BYTES = 2**32
+_HEADER_BYTES = 2**16  # more than names and settings take
 _MOST_TIMESTEPS = 1001
 _WITHOUT = "save the stack again, or go by its pictures alone (--from-pixels)"
 
@@ -56,11 +57,16 @@ class StoredTrajectory:
 
 
 def write_trajectory(stored: StoredTrajectory, path: Path) -> None:
-    """Write the latents of one stack. Raises InputError for none or several stacks, OutputError."""
+    """Write the latents of one stack. Raises InputError for none or several stacks, OutputError, also for too many."""
     latents = stored.trajectory.latents
     shapes = {tuple(z.shape) for z in latents.values()}
     if len(shapes) != 1 or len(shape := next(iter(shapes))) != 5 or shape[0] != 1:
         raise InputError(f"got a trajectory of shapes {sorted(shapes)} to save; give one stack, (1, rows, c, h, w)")
+    needed = 4 * sum(z.numel() for z in latents.values()) + _HEADER_BYTES
+    if needed > _MOST_BYTES:  # before they are copied
+        raise OutputError(
+            f"{path} would have {needed} bytes, and a trajectory of at most {_MOST_BYTES} is read again; take fewer steps or "
+            "layers or a smaller size, or save the stack without its trajectory (--no-trajectory)")
     chosen, timesteps = stored.settings, tuple(latents)
     settings = TrajectorySettings(
         model=chosen.model, family=chosen.family, steps=chosen.steps, guidance=float(chosen.guidance), timesteps=timesteps)

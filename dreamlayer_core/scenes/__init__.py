@@ -2,6 +2,6 @@
 
 from .backgrounds import GROUNDS, SKIES, WALLS
 from .objects import COLORS, KINDS, MATERIALS
-from .scene import Scene, SceneObject, make_scene
+from .scene import Scene, SceneObject, make_scene, move_object
 
-__all__ = ["COLORS", "GROUNDS", "KINDS", "MATERIALS", "SKIES", "WALLS", "Scene", "SceneObject", "make_scene"]
+__all__ = ["COLORS", "GROUNDS", "KINDS", "MATERIALS", "SKIES", "WALLS", "Scene", "SceneObject", "make_scene", "move_object"]

@@ -7,7 +7,7 @@ reflection: they exist in the global picture alone, as the method assumes (Sec. 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -18,7 +18,7 @@ from .captions import background_caption, object_caption, whole_caption
 from .objects import COLORS, KINDS, MATERIALS
 from .shapes import Brush, Canvas, FloatArray
 
-__all__ = ["Scene", "SceneObject", "Split", "make_scene", "paint_object", "size_word"]
+__all__ = ["Scene", "SceneObject", "Split", "make_scene", "move_object", "paint_object", "size_word"]
 
 Split = Literal["train", "test"]
 _HELD_OUT = 16  # one of this many (kind, colour, ground) triples is never trained on
@@ -226,6 +226,28 @@ def make_scene(
         picture=_compose(background, colors, alphas, shadows, objects, GROUNDS[ground].reflective),
         whole_caption=whole_caption(text, [o.caption for o in objects], rng),
     )
+
+
+def move_object(scene: Scene, index: int, dx: int, dy: int = 0) -> Scene:
+    """The same scene with object ``index`` (0 = the farthest) moved by whole pixels to the right and down.
+
+    Its layer, shadow and reflection follow, and with them the picture; its size, its place in the order and the captions
+    stay. What leaves the canvas is cut off, what comes into it is painted. Raises InputError for an object that the scene
+    does not have.
+    """
+    if not 0 <= index < len(scene.objects):
+        raise InputError(f"got object {index} of a scene of {len(scene.objects)}; give 0 (the farthest) and up")
+    old = scene.objects[index]
+    moved = replace(old, foot=(old.foot[0] + dx, old.foot[1] + dy))
+    height, width = scene.alphas.shape[1:]
+    color, alpha = paint_object(moved, scene.light, (width, height))
+    objects = (*scene.objects[:index], moved, *scene.objects[index + 1 :])
+    shadow = _shadow(alpha, moved, scene.light, scene.horizon)
+    colors, alphas, shadows = (
+        np.concatenate([part[:index], one[None], part[index + 1 :]])
+        for part, one in ((scene.colors, color), (scene.alphas, alpha), (scene.shadows, shadow)))
+    picture = _compose(scene.background, colors, alphas, shadows, list(objects), GROUNDS[scene.ground].reflective)
+    return replace(scene, colors=colors, alphas=alphas, shadows=shadows, objects=objects, picture=picture)
 
 
 def _compose(

@@ -241,6 +241,21 @@ def test_nothing_moves_without_edits_and_whole_moves_can_be_undone() -> None:
     torch.testing.assert_close(flipped.shadows, effects.shadows)  # the light comes from where it came from
 
 
+def test_a_black_shadow_moves_as_any_other() -> None:
+    """Any power of 0 is 0: the smallest share must not take all of it, nor leave any."""
+    stack, effects = boxes()
+    factors = {name: torch.where(getattr(effects, name) < 1, 0.0, 1.0) for name in FIELDS}
+    moved = move_effects(Effects(**factors), stack, {1: LayerEdit(dy=12)})
+    expected = factors["shadows"].clone()
+    expected[:, 20:26, 18:28] = 1
+    expected[:, 32:38, 18:28] = 0
+    assert ((moved.shadows - expected).abs() > 0.05).float().mean() < 0.01
+    for edits in ({1: LayerEdit(dy=3), 2: LayerEdit(dx=3)}, {1: None, 2: None}):
+        moved = move_effects(Effects(**factors), stack, edits)
+        for name in FIELDS:
+            assert 0 <= getattr(moved, name).min() and getattr(moved, name).max() <= 1  # NaN is neither
+
+
 def test_moved_shadows_are_nearer_to_the_truth_than_none_and_than_those_left_behind() -> None:
     errors: list[tuple[float, float, float]] = []
     for seed in range(6):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dreamlayer_core.errors import InputError
-from dreamlayer_core.scenes import COLORS, KINDS, make_scene
+from dreamlayer_core.scenes import COLORS, KINDS, make_scene, move_object
 from dreamlayer_core.scenes.objects import MATERIALS
 from dreamlayer_core.scenes.scene import SceneObject, paint_object
 
@@ -104,3 +104,28 @@ def test_errors_name_the_value():
         make_scene(0, size=(31, 128))
     with pytest.raises(InputError, match="got 13 foregrounds"):
         make_scene(0, foregrounds=13)
+
+
+def test_an_object_moves_with_all_that_belongs_to_it_and_nothing_else():
+    for seed in range(8):
+        scene = make_scene(seed, foregrounds=3)
+        step = 12 if scene.objects[1].foot[0] < 64 else -12
+        moved = move_object(scene, 1, step, 2)
+        seen = np.roll(scene.alphas[1], (2, step), (0, 1))
+        inside = np.s_[2:, step:] if step > 0 else np.s_[2:, :step]
+        assert np.allclose(moved.alphas[1][inside], seen[inside], atol=1e-3)
+        color = np.roll(scene.colors[1], (2, step), (0, 1))
+        assert np.abs((moved.colors[1] - color) * seen[..., None])[inside].mean() < 1e-3
+        for part in ("colors", "alphas", "shadows"):
+            before, after = getattr(scene, part), getattr(moved, part)
+            assert all(np.array_equal(before[i], after[i]) for i in (0, 2)) and not np.array_equal(before[1], after[1])
+        assert moved.objects[1].foot == (scene.objects[1].foot[0] + step, scene.objects[1].foot[1] + 2)
+        assert np.array_equal(moved.background, scene.background) and not np.array_equal(moved.picture, scene.picture)
+        back = move_object(moved, 1, -step, -2)
+        assert np.allclose(back.picture, scene.picture, atol=1e-3)
+        assert np.array_equal(move_object(scene, 0, 0).picture, scene.picture)
+
+
+def test_an_object_that_is_not_there_cannot_be_moved():
+    with pytest.raises(InputError, match="object 2 of a scene of 2"):
+        move_object(make_scene(0, foregrounds=2), 2, 5)
