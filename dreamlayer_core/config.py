@@ -7,8 +7,10 @@ from typing import Literal, get_args
 
 from .errors import InputError
 
-__all__ = ["LARGEST_SIDE", "HarmonizationConfig", "InversionConfig", "InversionMethod", "LayerAttentionConfig", "SamplingConfig"]
+__all__ = ["LARGEST_SIDE", "SMALLEST_SIDE", "HarmonizationConfig", "InversionConfig", "InversionMethod", "LayerAttentionConfig",
+           "SamplingConfig"]
 
+SMALLEST_SIDE = 16  # pixels
 LARGEST_SIDE = 4096  # pixels; joint attention over more than this is a mistake rather than a wish
 
 

@@ -16,7 +16,14 @@ from torch.nn import functional
 from .attention.inversion import inversion_mask
 from .attention.shared import resize_map
 from .attention.steering import ContextSteering
-from .config import HarmonizationConfig, InversionConfig, LayerAttentionConfig, SamplingConfig
+from .config import (
+    LARGEST_SIDE,
+    SMALLEST_SIDE,
+    HarmonizationConfig,
+    InversionConfig,
+    LayerAttentionConfig,
+    SamplingConfig,
+)
 from .diffusers_unet import layer_attention
 from .errors import InputError
 from .guidance import Guided
@@ -47,7 +54,8 @@ def canvas_size(model: DreamLayer, picture: tuple[int, int], size: tuple[int, in
     """(width, height) at which a picture of (width, height) is taken apart.
 
     Its own, or in the same shape of as many pixels as the model's own pictures where it has more. A ``size`` that is asked
-    for must have the picture's shape, up to a pixel (InputError): nothing is cut off or distorted.
+    for must have the picture's shape, up to a pixel: nothing is cut off or distorted. Raises InputError for a size of another
+    shape, and for a picture whose sides would come out too small or too large.
     """
     width, height = picture
     if size is not None:
@@ -55,17 +63,41 @@ def canvas_size(model: DreamLayer, picture: tuple[int, int], size: tuple[int, in
         return size
     own_width, own_height = model.default_size
     scale = min(1.0, math.sqrt(own_width * own_height / (width * height)))
-    return max(1, round(width * scale)), max(1, round(height * scale))
+    chosen = max(1, round(width * scale)), max(1, round(height * scale))
+    if not _usable(chosen):
+        raise InputError(
+            f"got a picture of {width}x{height} pixels, of which the layers would have {chosen[0]}x{chosen[1]}, beyond "
+            f"sides of {SMALLEST_SIDE} to {LARGEST_SIDE}; {_next_step(picture, chosen)}")
+    return chosen
+
+
+def _usable(size: tuple[int, int]) -> bool:
+    return min(size) >= SMALLEST_SIDE and max(size) <= LARGEST_SIDE
+
+
+def _next_step(picture: tuple[int, int], size: tuple[int, int]) -> str:
+    """What to do about a picture whose layers would have an unusable size."""
+    scale = SMALLEST_SIDE / min(picture) if min(size) < SMALLEST_SIDE else LARGEST_SIDE / max(picture)
+    width, height = (round(side * scale) for side in picture)
+    if not _usable((width, height)):
+        return "cut it to a less narrow shape"
+    return f"choose their size, such as --size {width}x{height}"
 
 
 def _check_shape(what: str, size: tuple[int, int], picture: tuple[int, int]) -> None:
-    (width, height), (own_width, own_height) = size, picture
-    fits = abs(height - width * own_height / own_width) <= 1 or abs(width - height * own_width / own_height) <= 1
-    if not fits:
-        right = max(1, round(width * own_height / own_width))
+    if not _same_shape(size, picture):
+        right = size[0], max(1, round(size[0] * picture[1] / picture[0]))
+        shown = right if _same_shape(right, picture) else picture
         raise InputError(
-            f"got {what.format(*size)} for a picture of {own_width}x{own_height} pixels; give its shape, such as "
-            f"{width}x{right}")
+            f"got {what.format(*size)} for a picture of {picture[0]}x{picture[1]} pixels; give its shape, such as "
+            f"{shown[0]}x{shown[1]}")
+
+
+def _same_shape(size: tuple[int, int], picture: tuple[int, int]) -> bool:
+    """Up to a pixel of rounding, or a tenth of a side that is smaller than ten."""
+    (width, height), (own_width, own_height) = size, picture
+    return (abs(height - width * own_height / own_width) <= min(1, height / 10)
+            or abs(width - height * own_width / own_height) <= min(1, width / 10))
 
 
 def resize_pictures(pictures: Tensor, size: tuple[int, int]) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from .composite import defringe
-from .edits import LayerEdit, apply_edit
+from .edits import LayerEdit, source_positions
 from .errors import InputError
 from .layers import Layer, LayerStack
 from .placement import cut_out, transform_layer
@@ -61,11 +61,21 @@ def _moved_point(point: tuple[float, float], edit: LayerEdit) -> tuple[float, fl
 
 def unseen_part(layer: Layer, edit: LayerEdit, size: tuple[int, int]) -> Tensor:
     """(height, width) in [0, 1]: how much of each pixel of the canvas shows what neither canvas nor layer has held."""
-    x0, y0 = min(0, layer.x), min(0, layer.y)
-    x1, y1 = max(size[0], layer.x + layer.width), max(size[1], layer.y + layer.height)
-    x, y = edit.center or own_center(layer)
-    held = apply_edit(torch.ones(y1 - y0, x1 - x0), replace(edit, center=(x - x0, y - y0)), pixels_per_cell=1)
-    return 1 - held[-y0 : size[1] - y0, -x0 : size[0] - x0]
+    about = replace(edit, center=edit.center or own_center(layer))
+    points = source_positions(about, (size[1], size[0]), 1)
+    spread = (1 / min(1, edit.scale_x), 1 / min(1, edit.scale_y))
+    canvas, own = (0, 0, *size), (layer.x, layer.y, layer.x + layer.width, layer.y + layer.height)
+    both = (max(0, own[0]), max(0, own[1]), min(size[0], own[2]), min(size[1], own[3]))
+    held = _within(canvas, points, spread) + _within(own, points, spread) - _within(both, points, spread)
+    return (1 - held).clamp(0, 1).float()
+
+
+def _within(box: tuple[int, int, int, int], points: Tensor, spread: tuple[float, float]) -> Tensor:
+    """(h, w): the share of rectangles of ``spread`` (x, y) about points (h, w, 2) that lies in a box (x0, y0, x1, y1)."""
+    shares = [
+        (torch.clamp(middle + side / 2, max=high) - torch.clamp(middle - side / 2, min=low)).clamp_min(0) / side
+        for middle, side, low, high in zip(points.unbind(-1), spread, box[:2], box[2:], strict=True)]
+    return shares[0] * shares[1]
 
 
 def covered_part(stack: LayerStack, index: int, edit: LayerEdit) -> Tensor:

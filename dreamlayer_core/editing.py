@@ -26,7 +26,8 @@ from .stack_latents import check_fit, noised_trajectory, pad_alphas, row_picture
 if TYPE_CHECKING:
     from .pipeline import DreamLayer
 
-__all__ = ["EditedStack", "LayerChange", "RunSettings", "check_harmonizable", "edit_layers", "harmonize_stack", "shown_rows", "stack_prompts"]
+__all__ = ["EditedStack", "LayerChange", "RunSettings", "check_harmonizable", "edit_layers", "encoded_row", "harmonize_stack",
+           "new_order", "shown_rows", "stack_prompts"]
 
 _FILL_SEED = 0x5EED  # keeps the noise of what is filled in apart from the noise that a layer was sampled from
 
@@ -72,7 +73,7 @@ class EditedStack:
     ``trajectory`` (1, k + 1, c, h, w) has a row for every layer, hidden ones too, and the global row, which an edit leaves
     as it was; ``alphas`` (k - 1, 1, height, width) are those that fit its latents; ``unseen`` (k, h, w), boolean: cells
     of which nothing is known, as an edit has moved them in from outside. ``harmonized`` (3, height, width) and
-    ``context_maps`` (shown foregrounds, h, w) where they were made.
+    ``context_maps`` (len(mapped), h, w), of the layers ``mapped``, where they were made.
     """
 
     stack: LayerStack
@@ -81,6 +82,7 @@ class EditedStack:
     unseen: Tensor
     harmonized: Tensor | None = None
     context_maps: Tensor | None = None
+    mapped: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -105,10 +107,11 @@ def edit_layers(
     them to cells for latents and alphas (Eq. 13 as written), so that the layer's pixels can stand half a cell off.
     ``covered`` also takes for unknown where a layer is transparent under another: for layers cut out of a picture.
     Layers without a change are passed on as they are. Raises InputError for layers that do not exist, two changes
-    of one layer, a trajectory of another stack, and layers that would leave the canvas.
+    of one layer, a trajectory of another stack, layers that would leave the canvas, and another opacity of the background.
     """
     check_fit(model, trajectory, stack)
-    _check_changes(changes, stack)
+    order = new_order(changes, len(stack.layers))
+    _check_ground(changes, stack.background)
     grid = model.grid(stack.width, stack.height)
     rows = {t: list(z[0].unbind(0)) for t, z in trajectory.latents.items()}
     layers, alphas = list(stack.layers), [None, *stack_alphas(stack)]
@@ -125,7 +128,6 @@ def edit_layers(
             rows[t][change.layer] = z
     if covered:
         unseen = _with_covered(model, stack, changes, unseen)
-    order = _order(changes, len(layers))
     kept = [alphas[i] for i in order[1:]]
     return EditedStack(
         stack=replace(stack, layers=tuple(layers[i] for i in order)),
@@ -168,7 +170,7 @@ def harmonize_stack(
     prompts = stack_prompts(stack, rows, negative=settings.negative)
     # Without foregrounds the background stands in for one that is transparent everywhere.
     chosen = [*rows, *([0] if len(rows) == 1 else []), -1]
-    kept = Trajectory({t: z[:, chosen] for t, z in edited.trajectory.between(config).latents.items()})
+    kept = Trajectory({t: z[:, chosen].to(model.device) for t, z in edited.trajectory.between(config).latents.items()})
     opacities = [stack.layers[row].opacity for row in rows[1:]]
     alphas = [edited.alphas[row - 1] * opacity for row, opacity in zip(rows[1:], opacities, strict=True)]
     stacked = torch.stack(alphas or [torch.zeros(1, stack.height, stack.width)])[None]
@@ -193,7 +195,7 @@ def _edit(
             + (", or hide or delete it" if change.layer else ""))
     if change.layer == 0:
         pixels = continued(pixels, unseen, size)
-    fresh = _encoded(model, pixels, change.layer, size, latents, seed)
+    fresh = encoded_row(model, pixels, change.layer, size, list(latents), seed)
     alpha = pixels.on_canvas(*size).alpha
     # Visible pixels beyond the canvas may come back; there are no latents of them.
     if snap or (_onto_cells(op, scale) and cut_out(layer, (0, 0, *size)).box == layer.box):
@@ -218,14 +220,14 @@ def _with_covered(
     return found
 
 
-def _encoded(
-    model: DreamLayer, layer: Layer, row: int, size: tuple[int, int], latents: dict[int, Tensor], seed: int
+def encoded_row(
+    model: DreamLayer, layer: Layer, row: int, size: tuple[int, int], timesteps: Sequence[int], seed: int
 ) -> dict[int, Tensor]:
-    """The row (c, h, w) of a layer as its pixels give it, at the timesteps of ``latents``."""
+    """The row (c, h, w) of a layer as its pixels give it on a canvas of ``size`` (width, height), at these timesteps."""
     clean = model.encode_pictures(row_picture(layer, size, background=row == 0)[None])
     shape = (row + 2, *(int(side) for side in clean.shape[1:]))
     noise = initial_noise((shape[0], shape[1], shape[2], shape[3]), seed + _FILL_SEED)[:, row]
-    made = noised_trajectory(model.schedule, clean[None], noise[:, None], list(latents))
+    made = noised_trajectory(model.schedule, clean[None], noise[:, None], timesteps)
     return {t: z[0, 0] for t, z in made.latents.items()}
 
 
@@ -244,33 +246,54 @@ def _mixed(layer: Layer, change: LayerChange) -> Layer:
     return replace(layer, visible=visible, opacity=opacity)
 
 
-def _order(changes: Sequence[LayerChange], count: int) -> list[int]:
-    """The old numbers of the layers that remain, in their new order."""
-    deleted = {change.layer for change in changes if change.delete}
-    order = [index for index in range(count) if index not in deleted]
+def new_order(changes: Sequence[LayerChange], count: int) -> list[int]:
+    """The old numbers of the layers that remain of ``count``, in their new order.
+
+    Raises InputError for layers and positions that do not exist or are given twice, and for a background that is to be
+    hidden, deleted or moved in order.
+    """
+    _check_changes(changes, count)
+    deleted, places = {change.layer for change in changes if change.delete}, dict[int, int]()
+    last = count - len(deleted) - 1
     for change in changes:
         if change.position is None or change.delete:
             continue
-        if not 1 <= change.position < len(order):
+        if not 1 <= change.position <= last:
             raise InputError(
-                f"got position {change.position} for layer {change.layer}; give 1 to {len(order) - 1}, the places of "
-                "the foregrounds")
-        order.remove(change.layer)
-        order.insert(change.position, change.layer)
+                f"got position {change.position} for layer {change.layer}; give 1 to {last}, the places of the foregrounds")
+        if change.position in places:
+            raise InputError(
+                f"got position {change.position} for layers {places[change.position]} and {change.layer}; give each its own")
+        places[change.position] = change.layer
+    order = [index for index in range(count) if index not in deleted and index not in places.values()]
+    for position in sorted(places):  # from below, so that none moves those that have their place
+        order.insert(position, places[position])
     return order
 
 
-def _check_changes(changes: Sequence[LayerChange], stack: LayerStack) -> None:
-    count, seen = len(stack.layers), set[int]()
+def _check_changes(changes: Sequence[LayerChange], count: int) -> None:
+    seen = set[int]()
     for change in changes:
         if not 0 <= change.layer < count:
-            raise InputError(f"got layer {change.layer} of a stack of {count}; give 0 (the background) to {count - 1}")
+            raise InputError(
+                f"got layer {change.layer} of a stack of {count}; give 0 (the background) to {count - 1} (effects and residual "
+                "layers that were taken off do not count)")
         if change.layer in seen:
             raise InputError(f"got two changes of layer {change.layer}; put them into one")
         if change.layer == 0 and (change.delete or change.position is not None or change.visible is False):
             raise InputError(
-                "the background can be neither hidden, deleted nor given another place; regenerate layer 0 to replace it")
+                "the background can be neither hidden, deleted nor given another place; edit a layer above it, or put "
+                "another background in its place")
         seen.add(change.layer)
+
+
+def _check_ground(changes: Sequence[LayerChange], background: Layer) -> None:
+    """Latents know no opacity of the background: harmonisation would show another picture than the layers do."""
+    for change in changes:
+        if change.layer == 0 and change.opacity not in (None, background.opacity):
+            raise InputError(
+                f"got opacity {change.opacity} for the background, which harmonisation cannot follow; leave it at "
+                f"{background.opacity}, or set the opacity of a layer above it")
 
 
 def check_harmonizable(stack: LayerStack, rows: Sequence[int]) -> None:

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from .errors import InputError
 
-__all__ = ["LayerEdit", "apply_edit", "center_of"]
+__all__ = ["LayerEdit", "apply_edit", "center_of", "source_positions"]
 
 SCALE_LIMITS = (0.01, 100.0)
 EXACT = 1e-6  # cells; nearer than this to a whole cell is that cell
@@ -87,7 +87,7 @@ def apply_edit(
     """
     if edit.is_identity:
         return tensor
-    positions = _source_positions(edit, tensor, pixels_per_cell)
+    positions = source_positions(edit, (tensor.shape[-2], tensor.shape[-1]), pixels_per_cell)
     indices = positions / pixels_per_cell - 0.5
     cells = (indices + 0.5 + EXACT).floor()
     filling = torch.as_tensor(fill, dtype=tensor.dtype, device=tensor.device)
@@ -105,9 +105,12 @@ def center_of(alpha: Tensor, *, pixels_per_cell: float = 1.0, threshold: float =
     return _middle(visible.any(dim=0)) * pixels_per_cell, _middle(visible.any(dim=1)) * pixels_per_cell
 
 
-def _source_positions(edit: LayerEdit, tensor: Tensor, pixels_per_cell: float) -> Tensor:
-    """(h, w, 2): x and y, in pixels, of the point that each cell's middle shows. On the CPU: MPS has no float64."""
-    height, width = tensor.shape[-2:]
+def source_positions(edit: LayerEdit, size: tuple[int, int], pixels_per_cell: float) -> Tensor:
+    """(h, w, 2): x and y, in pixels, of the point that the middle of each cell of a canvas shows after op(); fp64.
+
+    ``size`` is (height, width) in cells. On the CPU: MPS has no float64.
+    """
+    height, width = size
     center_x, center_y = edit.center or (width * pixels_per_cell / 2, height * pixels_per_cell / 2)
     cos, sin = _cos_sin(edit.degrees)
     y, x = torch.meshgrid(_middles(height, pixels_per_cell), _middles(width, pixels_per_cell), indexing="ij")

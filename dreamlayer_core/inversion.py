@@ -92,10 +92,10 @@ def fixed_point_source(
     for _ in range(iterations):
         found = ddim_source(schedule, denoise(guess, timestep), latents, timestep, previous)
         residual = relative_error(guess, found)
-        if residual < least:
-            best, least = (guess, found), residual
-        else:
+        if residual >= least:
             weight /= 2
+        else:  # also a NaN, which has to be seen
+            best, least = (guess, found), residual
         guess = torch.lerp(*best, weight)
         if least <= tolerance:
             break

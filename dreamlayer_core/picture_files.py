@@ -50,7 +50,7 @@ def read_picture(path: str | Path) -> Picture:
         return Picture(pixels=deep.expand(3, -1, -1).clone(), notes=(*notes, f"mode {image.mode} taken as gray"))
     if image.mode not in ("RGB", "RGBA"):
         notes.append(f"mode {image.mode} made RGB")
-    image, with_profile = _to_srgb(image)
+    image, with_profile = _to_srgb(_unpacked(image))
     notes += ["colours brought to sRGB by the embedded profile"] if with_profile else []
     values = _eight_bit(image, "RGBA" if _has_alpha(image) else "RGB", Path(path))
     if len(values) == 3:
@@ -124,10 +124,16 @@ def _deep_gray(image: Image.Image, path: Path) -> Tensor | None:
     return values.reshape(1, image.height, image.width)
 
 
+def _unpacked(image: Image.Image) -> Image.Image:
+    """Palettes and keyed transparency as colours and alpha: a profile is of colours, and its transform drops the key."""
+    packed = image.mode in ("P", "PA") or (image.mode in ("1", "L", "RGB") and "transparency" in image.info)
+    return image.convert("RGBA" if _has_alpha(image) else "RGB") if packed else image
+
+
 def _to_srgb(image: Image.Image) -> tuple[Image.Image, bool]:
     """By the embedded profile, unless it is sRGB already or useless."""
     profile = image.info.get("icc_profile")
-    if not profile or image.mode not in ("RGB", "RGBA", "CMYK"):
+    if not profile or image.mode not in ("L", "RGB", "RGBA", "CMYK"):
         return image, False
     try:
         source = ImageCms.ImageCmsProfile(BytesIO(profile))

@@ -19,7 +19,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from .adapter import LayerAdapter
 from .composite import clean_layer
-from .config import LARGEST_SIDE, HarmonizationConfig, LayerAttentionConfig, SamplingConfig
+from .config import LARGEST_SIDE, SMALLEST_SIDE, HarmonizationConfig, LayerAttentionConfig, SamplingConfig
 from .diffusers_files import load_base
 from .diffusers_unet import check_adapter, layer_attention
 from .errors import InputError, WeightsError
@@ -194,8 +194,8 @@ class DreamLayer:
 
     def grid(self, width: int, height: int) -> tuple[int, int]:
         """(height, width) of the latent: any size works, padded to whole cells of the UNet's deepest stage."""
-        if not (16 <= width <= LARGEST_SIDE and 16 <= height <= LARGEST_SIDE):
-            raise InputError(f"got a size of {width}x{height}; give sides of 16 to {LARGEST_SIDE} pixels")
+        if min(width, height) < SMALLEST_SIDE or max(width, height) > LARGEST_SIDE:
+            raise InputError(f"got a size of {width}x{height}; give sides of {SMALLEST_SIDE} to {LARGEST_SIDE} pixels")
         step = self.vae_scale * 2 ** (len(self.unet.config["block_out_channels"]) - 1)
         return -(-height // step) * step // self.vae_scale, -(-width // step) * step // self.vae_scale
 

@@ -14,7 +14,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from .diffusers_unet import layer_attention
-from .editing import EditedStack, RunSettings, check_harmonizable, harmonize_stack, shown_rows, stack_prompts
+from .editing import (
+    EditedStack,
+    RunSettings,
+    check_harmonizable,
+    encoded_row,
+    harmonize_stack,
+    shown_rows,
+    stack_prompts,
+)
 from .errors import InputError
 from .guidance import Guided
 from .layers import Layer, LayerStack
@@ -32,12 +40,16 @@ _VISIBLE = 8 / 255  # alpha below which a layer shows nothing
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Drawn:
-    """One row sampled among the others: its picture and alpha (., height, width), the trajectory with it, the maps."""
+    """One row sampled among the others: its picture and alpha (., height, width), the trajectory with it, the maps.
+
+    ``mapped`` are the layers that the maps (len(mapped), h, w) are of.
+    """
 
     color: Tensor
     alpha: Tensor
     trajectory: Trajectory
     context_maps: Tensor | None
+    mapped: tuple[int, ...]
 
 
 @torch.no_grad()
@@ -76,8 +88,7 @@ def add_layer(
     if not 1 <= place <= count:
         raise InputError(f"got position {place} for a new layer; give 1 (right above the background) to {count} (on top)")
     settings = _checked(model, trajectory, stack, 0, settings)
-    empty = torch.zeros(1, stack.height, stack.width)
-    new = Layer(name=prompt.strip() or f"layer {place}", prompt=prompt, color=empty.expand(3, -1, -1), alpha=empty, seed=seed)
+    new = replace(_transparent(stack), name=prompt.strip() or f"layer {place}", prompt=prompt, seed=seed)
     stack = replace(stack, layers=(*stack.layers[:place], new, *stack.layers[place:]))
     extended = Trajectory({
         t: torch.cat([z[:, :place], torch.zeros_like(z[:, :1]), z[:, place:]], 1) for t, z in trajectory.latents.items()})
@@ -124,16 +135,20 @@ def _draw(
 ) -> _Drawn:
     """Sample the row of a layer and the global row, all others replayed; ``known`` (h, w): its cells that are, too."""
     rows = shown_rows(stack, also=layer)
-    if len(rows) < 2:
+    if len(rows) < 2 and known is None:
         raise InputError("got a stack without visible foregrounds: nothing of it would be kept; use generate instead")
-    target, end = rows.index(layer), len(rows)
+    target, alone = rows.index(layer), len(rows) < 2
     cut = Trajectory({t: z[:, [*rows, -1]] for t, z in trajectory.latents.items()})
+    if alone:
+        cut = _with_transparent_row(model, cut, stack, seed)
     stepper = settings.stepper_for(model)
     replay, first = _replay(cut, target, known), cut.latents.get(stepper.timesteps[0])
     prompts = stack_prompts(stack, rows, negative=settings.negative)
     embeddings = model.encode([prompts])
     shape = next(iter(cut.latents.values())).shape
-    noise = initial_noise((end + 1, shape[2], shape[3], shape[4]), seed).to(model.device)
+    # By the layers' own numbers: hidden ones below must not change what a seed draws.
+    noise = initial_noise((max(len(stack.layers), 2) + 1, shape[2], shape[3], shape[4]), seed)
+    noise = noise[:, [*rows, *([1] if alone else []), -1]].to(model.device)
     with layer_attention(model.unet, embeddings, settings.attention, model.adapter) as run:
         denoise = Guided(model, run, embeddings, [prompts], settings.sampling)
         latents, kept = sample_layers(
@@ -142,8 +157,22 @@ def _draw(
     color, alpha = _decoded(model, latents, target, settings.views)
     crop = (..., slice(0, stack.height), slice(0, stack.width))
     return _Drawn(
-        color=color[crop].cpu(), alpha=alpha[crop].cpu(), context_maps=None if maps is None else maps[0].cpu(),
+        color=color[crop].cpu(), alpha=alpha[crop].cpu(), mapped=() if maps is None else tuple(rows[1:]),
+        context_maps=None if maps is None else maps[0, : len(rows) - 1].cpu(),
         trajectory=Trajectory({t: _with_rows(trajectory.latents[t], z, layer, target) for t, z in kept.latents.items()}))
+
+
+def _transparent(stack: LayerStack) -> Layer:
+    empty = torch.zeros(1, stack.height, stack.width)
+    return Layer(name="transparent", color=empty.expand(3, -1, -1), alpha=empty)
+
+
+def _with_transparent_row(model: DreamLayer, lone: Trajectory, stack: LayerStack, seed: int) -> Trajectory:
+    """A trajectory of a background alone, with the foreground that the joint attention needs: transparent everywhere."""
+    size = (stack.width, stack.height)
+    fresh = encoded_row(model, _transparent(stack), 1, size, list(lone.latents), seed)
+    return Trajectory({
+        t: torch.cat([z[:, :1], fresh[t][None, None].to(z), z[:, 1:]], 1) for t, z in lone.latents.items()})
 
 
 class _Continuing:
@@ -196,7 +225,8 @@ def _finished(
     cells = model.grid(stack.width, stack.height)
     edited = EditedStack(
         stack=stack, trajectory=drawn.trajectory, alphas=stack_alphas(stack),
-        unseen=torch.zeros(len(stack.layers), *cells, dtype=torch.bool), context_maps=drawn.context_maps)
+        unseen=torch.zeros(len(stack.layers), *cells, dtype=torch.bool),
+        context_maps=drawn.context_maps, mapped=drawn.mapped)
     if settings.harmonization is None:
         return edited
     return replace(edited, harmonized=harmonize_stack(model, edited, settings, on_step=on_step))

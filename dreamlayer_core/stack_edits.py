@@ -8,9 +8,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from .derived import take_off
-from .edited_pixels import continued, edit_pixels, own_center, unseen_part
-from .editing import LayerChange
-from .edits import LayerEdit
+from .edited_pixels import continued, edit_pixels, unseen_part
+from .editing import LayerChange, new_order
 from .effects import Effects, move_effects, with_effects
 from .errors import InputError
 from .layers import Layer, LayerStack
@@ -35,29 +34,17 @@ def change_layer(
     """
     taken = take_off(stack)
     plain, effects = taken.stack, taken.effects
-    _check(change, plain)
+    order = new_order([change], len(plain.layers))
     layer = plain.layers[change.layer]
     edited = _edited(layer, change, plain)
     if edited is layer and not change.delete and change.position in (None, change.layer):
         return stack
-    changed = replace(plain, layers=_placed(plain, edited, change))
+    layers = [*plain.layers[: change.layer], edited, *plain.layers[change.layer + 1 :]]
+    changed = replace(plain, layers=tuple(layers[index] for index in order))
     if effects is None:
         return changed
     light = _light(effects, plain, change) if light_follows and change.layer else effects
     return with_effects(changed, light, keep_empty=keep_empty)
-
-
-def _check(change: LayerChange, stack: LayerStack) -> None:
-    last = len(stack.layers) - 1
-    if not 0 <= change.layer <= last:
-        raise InputError(
-            f"got layer {change.layer} of a stack of {last + 1}; give 0 (the background) to {last}, effects and residual "
-            "layers not counted")
-    if change.layer == 0 and (change.delete or change.position is not None or change.visible is False):
-        raise InputError("the background can be neither hidden, deleted nor given another place; edit a layer above it")
-    if change.position is not None and not change.delete and not 1 <= change.position <= last:
-        raise InputError(
-            f"got position {change.position} for layer {change.layer}; give 1 to {last}, the places of the foregrounds")
 
 
 def _edited(layer: Layer, change: LayerChange, stack: LayerStack) -> Layer:
@@ -81,20 +68,10 @@ def _drawn(layer: Layer, change: LayerChange, stack: LayerStack) -> Layer:
     return pixels
 
 
-def _placed(stack: LayerStack, edited: Layer, change: LayerChange) -> tuple[Layer, ...]:
-    """All layers in their new order."""
-    others = [layer for index, layer in enumerate(stack.layers) if index != change.layer]
-    if not change.delete:
-        others.insert(change.layer if change.position is None else change.position, edited)
-    return tuple(others)
-
-
 def _light(effects: Effects, stack: LayerStack, change: LayerChange) -> Effects:
     """What the effects become when their foreground is edited."""
     if change.delete or change.visible is False:
         return move_effects(effects, stack, {change.layer: None})
     if change.op.is_identity:
         return effects
-    layer = stack.layers[change.layer]
-    about: LayerEdit = replace(change.op, center=change.op.center or own_center(layer))
-    return move_effects(effects, stack, {change.layer: about})
+    return move_effects(effects, stack, {change.layer: change.op})

@@ -17,7 +17,7 @@ from ..dreamlayer_core.plans.objects365 import propose as propose_for
 from ..dreamlayer_core.plans.plan import MOST_FOREGROUNDS
 from ..dreamlayer_core.plans.plan import LayerPlan as CorePlan
 from ..dreamlayer_core.plans.planner import USUAL_LIMIT, NothingToPlace, merge_to_limit, with_whole
-from ..dreamlayer_core.plans.settings import find_settings
+from ..dreamlayer_core.plans.settings import chosen_settings, find_settings
 from .sockets import LayerPlan, PlanSocket
 
 __all__ = ["NODES", "socket_plan"]
@@ -113,9 +113,10 @@ def _found(answer: str, propose: bool) -> CorePlan:
 
 def _asked(sentence: str, planner: str, limit: int, propose: bool) -> CorePlan:
     management = comfy.model_management
+    chosen = choose_planner(planner, settings=chosen_settings() if planner == _ENDPOINT else None)
     try:
         return plan_sentence(
-            sentence, planner=choose_planner(planner), limit=limit, proposing=propose, cancel=management.processing_interrupted)
+            sentence, planner=chosen, limit=limit, proposing=propose, cancel=management.processing_interrupted)
     except Cancelled:
         management.throw_exception_if_processing_interrupted()
         raise

@@ -72,7 +72,7 @@ def parse_mask_files(values: Sequence[str]) -> dict[int, Path]:
     masks = dict[int, Path]()
     for value in values:
         layer, _, name = value.partition("=")
-        if not layer.strip().isdecimal() or not name:
+        if not re.fullmatch(r"\s*\d{1,4}\s*", layer) or not name:
             raise InputError(f"got a mask of {value!r}; give LAYER=FILE, such as 1=mask.png")
         if int(layer) in masks:
             raise InputError(f"got two masks for layer {int(layer)}; give one")

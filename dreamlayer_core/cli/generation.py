@@ -203,4 +203,4 @@ def memory_errors() -> Generator[None, None, None]:
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and "memory" not in str(error).lower():
             raise
-        raise DreamLayerError("not enough memory for this picture; give a smaller --size or fewer layers") from error
+        raise DreamLayerError("not enough memory for this picture; make it smaller, or give fewer layers") from error

@@ -20,8 +20,8 @@ from ..residual import eight_bit, with_residual
 
 __all__ = ["STALE", "LitStack", "check_ground", "layer_edits", "lit_stack", "moved_stack", "residual_stack"]
 
-STALE = ("effects", "effects_psnr", "residual", "residual_share")
-"""Settings of a stack that its derived layers alone made true."""
+STALE = ("effects", "effects_psnr", "residual", "residual_share", "composite_psnr")
+"""Settings of a stack that are untrue after an edit, or without its derived layers."""
 
 _OPAQUE = 1 - 0.5 / 255
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from torch import Tensor
 from ..attention import resize_map
 from ..config import HarmonizationConfig, LayerAttentionConfig, SamplingConfig
 from ..derived import TakenOff, take_off
-from ..editing import EditedStack, LayerChange, RunSettings, edit_layers, harmonize_stack, shown_rows
+from ..editing import EditedStack, LayerChange, RunSettings, edit_layers, harmonize_stack
 from ..errors import InputError
 from ..formats import StoredTrajectory, load_document, load_stack, load_trajectory, save_stack
 from ..layers import LayerStack
@@ -51,7 +52,8 @@ class _Source:
 
     def number(self, name: str) -> float | None:
         value = self.settings.get(name)
-        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+        known = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        return float(value) if known else None
 
     def text(self, name: str) -> str | None:
         value = self.settings.get(name)
@@ -201,7 +203,9 @@ def _settings(request: StackRequest, source: _Source) -> RunSettings:
         raise InputError(
             f"got {request.steps} steps for a stack that was sampled in {stored.steps}; leave --steps out, or go by its "
             "pictures alone (--from-pixels)")
-    steps = request.steps or (stored.steps if stored else None) or int(source.number("steps") or SamplingConfig.steps)
+    steps = request.steps
+    if steps is None:
+        steps = stored.steps if stored else int(source.number("steps") or SamplingConfig.steps)
     guidance = request.guidance
     if guidance is None:
         guidance = stored.guidance if stored else source.number("guidance")
@@ -252,7 +256,6 @@ def _maps(edited: EditedStack) -> Tensor | None:
     latent = next(iter(edited.trajectory.latents.values())).shape[-2:]
     scale = -(-stack.height // latent[0])
     maps = torch.zeros(len(stack.foregrounds), latent[0] * scale, latent[1] * scale)
-    rows = shown_rows(stack)
-    for row, one in zip(rows[1:], edited.context_maps, strict=False):
+    for row, one in zip(edited.mapped, edited.context_maps, strict=True):
         maps[row - 1] = resize_map(one[None], (maps.shape[-2], maps.shape[-1]))[0]
     return maps[:, : stack.height, : stack.width]

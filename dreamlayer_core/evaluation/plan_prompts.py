@@ -59,7 +59,7 @@ def prompt_flaws(
     separator = "" if language in ("zh", "ja") else " "
     flaws = [f"{word!r} is not in the sentence" for word in words if not _is_known(word, known, language)]
     flaws += [f"{separator.join(said)!r} is not what the sentence denies" for said in _negated(words, language)
-              if not occurrences(given, said, language)]
+              if not occurrences(given, said, language, any_number=True)]
     last = all_words(prompt, language)[-1:]
     if last and not any(phrase[-1:] == last for phrase in own) and _is_open(last[0], language):
         flaws.append(f"it breaks off after {last[0]!r}")

@@ -18,7 +18,7 @@ from .planner import plain
 if TYPE_CHECKING:
     from ..prompts import LayerPrompts
 
-__all__ = ["LARGEST_FILE", "as_json", "checked_plan", "plan_schema", "prompts_of", "read_plan", "write_plan"]
+__all__ = ["LARGEST_FILE", "as_json", "check_target", "checked_plan", "plan_schema", "prompts_of", "read_plan", "write_plan"]
 
 LARGEST_FILE = 2**20  # bytes; the longest plan that the schema allows has a third of that
 _SHOWN = 3  # problems of one plan; the first ones explain the rest
@@ -62,7 +62,9 @@ def plan_schema() -> dict[str, Any]:
 
 
 def read_plan(path: str | Path) -> LayerPlan:
-    """A plan's file, UTF-8. Raises FormatError for one that is missing, too large, or no plan."""
+    """A plan's file, UTF-8, its texts as printable lines. Raises FormatError for one that is missing, too large, or no
+    plan.
+    """
     path = Path(path).expanduser()
     try:
         with path.open("rb") as file:
@@ -76,17 +78,32 @@ def read_plan(path: str | Path) -> LayerPlan:
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise FormatError(f"{path} is not JSON ({reason}); `dreamlayer plan --out` writes such files") from None
-    return checked_plan(values, what=str(path))
+    return _plain(checked_plan(values, what=str(path)))
+
+
+def _plain(plan: LayerPlan) -> LayerPlan:
+    layers = tuple(
+        layer.model_copy(update={"name": plain(layer.name), "prompt": plain(layer.prompt)}) for layer in plan.foregrounds
+    )
+    texts: dict[str, object] = {name: plain(getattr(plan, name)) for name in ("background", "whole", "negative")}
+    return plan.model_copy(update=texts | {"foregrounds": layers, "notes": tuple(map(plain, plan.notes))})
+
+
+def check_target(path: str | Path, *, overwrite: bool = False) -> Path:
+    """Where a plan would be written. Raises OutputError for a folder, and for what exists, unless it may be overwritten.
+    """
+    target = Path(path).expanduser()
+    if target.is_dir() or (os.path.lexists(target) and not overwrite):
+        what = "is a folder" if target.is_dir() else "already exists"
+        raise OutputError(f"{target} {what}; choose another name, or allow overwriting a file")
+    return target
 
 
 def write_plan(plan: LayerPlan, path: str | Path, *, overwrite: bool = False) -> Path:
     """Write a plan and return its path. The file appears whole or not at all. Raises OutputError, also for a file that
     exists.
     """
-    target = Path(path).expanduser()
-    if target.is_dir() or (os.path.lexists(target) and not overwrite):
-        what = "is a folder" if target.is_dir() else "already exists"
-        raise OutputError(f"{target} {what}; choose another name, or allow overwriting a file")
+    target = check_target(path, overwrite=overwrite)
     part = target.with_name(f".{target.name}.{secrets.token_hex(6)}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

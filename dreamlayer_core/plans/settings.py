@@ -5,8 +5,11 @@ from others can send a sentence anywhere.
 
 In the environment ``DREAMLAYER_LLM_URL``, ``DREAMLAYER_LLM_MODEL`` and ``DREAMLAYER_LLM_KEY``; in the file
 ``{"llm": {"url": "http://localhost:8080/v1", "model": "...", "key": "..."}}``; last the names that OpenAI's own clients
-read, ``OPENAI_BASE_URL``, ``OPENAI_MODEL`` and ``OPENAI_API_KEY``. Address and key always come from the same one of the three:
-a key never goes to an address that it was not given for.
+read, ``OPENAI_BASE_URL``, ``OPENAI_MODEL`` and ``OPENAI_API_KEY``, which are used only where the user asks for the endpoint on
+the command line, or has set ``DREAMLAYER_LLM_MODEL``. Address and key always come from the same one of the three: a key never
+goes to an address that it was not given for.
+
+A workflow can ask for "the endpoint": it gets one that was chosen for DreamLayer (`chosen_settings`), or none.
 """
 
 from __future__ import annotations
@@ -22,11 +25,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..errors import InputError
 
-__all__ = ["EndpointSettings", "config_path", "find_settings", "require_settings"]
+__all__ = ["EndpointSettings", "chosen_settings", "config_path", "find_settings", "require_settings"]
 
 _OPENAI = "https://api.openai.com/v1"
 _LARGEST_CONFIG = 2**16  # bytes
 _SHORTEST_KEY = 4  # characters: with a shorter one hidden, no message could be read
+_LONGEST_LABEL = 63  # RFC 1035
 _HOW = "set DREAMLAYER_LLM_URL and DREAMLAYER_LLM_MODEL (and DREAMLAYER_LLM_KEY where the server wants one)"
 
 
@@ -45,7 +49,7 @@ class EndpointSettings:
 
     def __post_init__(self) -> None:
         parts = _split(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if parts.scheme not in ("http", "https") or not _is_host(parts.hostname or ""):
             raise InputError(
                 "got an endpoint's address that is no http:// or https:// URL; give one such as http://localhost:8080/v1"
             )
@@ -77,6 +81,11 @@ def _split(url: str) -> SplitResult:
     return parts if all("!" <= sign <= "~" for sign in url) else SplitResult("", "", "", "", "")
 
 
+def _is_host(name: str) -> bool:
+    """Whether every part of a host's name has a length that names can have."""
+    return all(0 < len(label) <= _LONGEST_LABEL for label in name.removesuffix(".").split("."))
+
+
 class _Llm(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
@@ -91,16 +100,24 @@ class _Config(BaseModel):
     llm: _Llm | None = None
 
 
-def config_path(environment: Mapping[str, str] | None = None, platform: str = sys.platform) -> Path:
-    """The user's configuration file, where the platform keeps such files. It need not exist."""
+def config_path(environment: Mapping[str, str] | None = None, platform: str = sys.platform) -> Path | None:
+    """The user's configuration file, where the platform keeps such files. It need not exist; None for a user without a
+    home.
+    """
     environment = os.environ if environment is None else environment
+    try:
+        return _config_home(environment, platform) / "dreamlayer" / "config.json"
+    except RuntimeError:  # Path.home() found none, as in some containers
+        return None
+
+
+def _config_home(environment: Mapping[str, str], platform: str) -> Path:
     if platform == "win32":
-        home = Path(environment.get("APPDATA") or Path.home() / "AppData" / "Roaming")
-    elif platform == "darwin":
-        home = Path.home() / "Library" / "Application Support"
-    else:
-        home = Path(environment.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    return home / "dreamlayer" / "config.json"
+        return Path(environment.get("APPDATA") or Path.home() / "AppData" / "Roaming")
+    if platform == "darwin":
+        return Path.home() / "Library" / "Application Support"
+    given = environment.get("XDG_CONFIG_HOME", "")
+    return Path(given) if Path(given).is_absolute() else Path.home() / ".config"  # as its specification has it
 
 
 def find_settings(environment: Mapping[str, str] | None = None, config: Path | None = None) -> EndpointSettings | None:
@@ -110,7 +127,8 @@ def find_settings(environment: Mapping[str, str] | None = None, config: Path | N
     model = environment.get("DREAMLAYER_LLM_MODEL", "").strip()
     if url := environment.get("DREAMLAYER_LLM_URL", "").strip():
         return EndpointSettings(url=url, model=model, key=environment.get("DREAMLAYER_LLM_KEY", "").strip())
-    if (llm := _read(config or config_path(environment))) is not None:
+    path = config or config_path(environment)
+    if path is not None and (llm := _read(path)) is not None:
         return EndpointSettings(url=llm.url.strip(), model=model or llm.model, key=llm.key.strip())
     url, key, usual = (environment.get(f"OPENAI_{name}", "").strip() for name in ("BASE_URL", "API_KEY", "MODEL"))
     if not (url or key) or not (model or usual):
@@ -121,7 +139,18 @@ def find_settings(environment: Mapping[str, str] | None = None, config: Path | N
 def require_settings(environment: Mapping[str, str] | None = None, config: Path | None = None) -> EndpointSettings:
     """As `find_settings`. Raises InputError where no endpoint is configured."""
     if (settings := find_settings(environment, config)) is None:
-        raise InputError(f"no endpoint is configured; {_HOW}, or write them to {config or config_path(environment)}")
+        path = config or config_path(environment)
+        raise InputError(f"no endpoint is configured; {_HOW}" + (f", or write them to {path}" if path else ""))
+    return settings
+
+
+def chosen_settings(environment: Mapping[str, str] | None = None, config: Path | None = None) -> EndpointSettings:
+    """As `require_settings`. Raises InputError also for what only stands where other programs keep theirs: what comes
+    from others, as a workflow does, must not spend a key that was never meant for this.
+    """
+    settings = require_settings(environment, config)
+    if not settings.chosen:
+        raise InputError(f"got an endpoint from OPENAI_* alone, which no workflow may use; {_HOW}")
     return settings
 
 

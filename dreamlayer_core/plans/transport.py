@@ -16,17 +16,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from .planner import Cancel, PlannerError, plain, stop_if
 from .settings import EndpointSettings
 
 __all__ = ["Answer", "Patience", "post"]
 
-_AGAIN = {408, 425, 429, 500, 502, 503, 504, 529}
+_AGAIN = {429, 500, 502, 503, 504, 529}
+_GONE_TRIES = 2  # where nobody listens or the name is unknown: one more, for a server that is just starting
 _TICK = 0.05  # seconds between two looks at the user and the clock
 _BLOCK = 2**14  # bytes read at once
 _SHOWN = 200  # characters of what a server says
+_Stage: TypeAlias = Literal["connecting", "waiting", "answering"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +36,7 @@ class Patience:
     """Seconds, tries and bytes."""
 
     connect: float = 10.0
-    read: float = 60.0  # without a byte: a model on a slow machine is silent until it has answered
-    total: float = 180.0  # of all tries together, waits included
+    total: float = 180.0  # of all tries together, waits included: a slow model has all of it, and is not asked twice
     tries: int = 4
     first_wait: float = 1.0  # doubled with each try, unless the server says how long
     largest: int = 2**20  # bytes of an answer
@@ -58,11 +59,11 @@ class Answer:
 
 
 class _Again(Exception):
-    """It failed in a way that can pass. ``wait``: seconds that the server asks for."""
+    """It failed in a way that can pass. ``wait``: seconds that the server asks for; ``tries``: more are of no use."""
 
-    def __init__(self, reason: str, wait: float | None = None) -> None:
+    def __init__(self, reason: str, wait: float | None = None, *, tries: int | None = None) -> None:
         super().__init__(reason)
-        self.wait = wait
+        self.wait, self.tries = wait, tries
 
 
 def post(
@@ -83,9 +84,9 @@ def post(
         try:
             return _once(settings, path, body, patience, deadline, cancel)
         except _Again as failure:
-            reason = str(failure)
+            reason, most = str(failure), min(patience.tries, failure.tries or patience.tries)
             wait = patience.first_wait * 2 ** (tried - 1) if failure.wait is None else failure.wait
-        if tried == patience.tries or time.monotonic() + wait > deadline:
+        if tried >= most or time.monotonic() + wait > deadline:
             tries = "once" if tried == 1 else f"{tried} times"
             raise PlannerError(f"the endpoint failed ({reason}), tried {tries}; check the server, or plan offline")
         _sleep(wait, cancel)
@@ -106,22 +107,29 @@ def _once(
     """One try, in a thread of its own: sockets cannot be waited for and watched at the same time in the same way
     everywhere.
     """
-    call = _Call(settings, path, body, patience)
+    call = _Call(settings, path, body, patience, deadline)
     thread = threading.Thread(target=call.run, name="dreamlayer endpoint", daemon=True)
     thread.start()
     try:
         while not call.done.wait(_TICK):
             stop_if(cancel)
             if time.monotonic() > deadline:
-                raise PlannerError("the endpoint did not answer in time; check the server, or plan offline")
+                raise _late(patience)
     finally:
         call.abort()
         thread.join(timeout=1)
     stop_if(cancel)
     if call.failure is not None:
         raise call.failure from None
-    assert call.answer is not None
+    if call.answer is None:
+        raise PlannerError("the endpoint's answer was lost; try again, or plan offline")
     return _judged(settings, call.answer)
+
+
+def _late(patience: Patience) -> PlannerError:
+    return PlannerError(
+        f"the endpoint did not answer in time ({patience.total:g} seconds); use a faster model or server, or plan offline"
+    )
 
 
 def _judged(settings: EndpointSettings, answer: Answer) -> Answer:
@@ -168,11 +176,13 @@ def _retry_after(value: str) -> float | None:
 class _Call:
     """One request, made in a thread. ``abort`` ends it from another."""
 
-    def __init__(self, settings: EndpointSettings, path: str, body: bytes, patience: Patience) -> None:
+    def __init__(self, settings: EndpointSettings, path: str, body: bytes, patience: Patience, deadline: float) -> None:
         self.done, self.answer, self.failure = threading.Event(), None, None
         self.answer: Answer | None
         self.failure: Exception | None
-        self._settings, self._path, self._body, self._patience = settings, path, body, patience
+        self._settings, self._path, self._body = settings, path, body
+        self._patience, self._deadline = patience, deadline
+        self._stage: _Stage = "connecting"
         self._aborted = threading.Event()
         self._socket: socket.socket | None = (
             None  # the connection forgets its own when an answer lasts until the server closes it
@@ -196,7 +206,7 @@ class _Call:
             http.client.HTTPException,
             ValueError,
         ) as error:  # ValueError: a chunk's length that is no number
-            self.failure = _Again(_reason(error))
+            self.failure = _failure(error, self._stage, self._patience)  # a new one: frames below hold the key
         finally:
             self._connection.close()
             self.done.set()
@@ -214,14 +224,19 @@ class _Call:
         self._socket = connected = self._connection.sock
         if self._aborted.is_set():
             raise OSError("aborted")
-        connected.settimeout(self._patience.read)
+        connected.settimeout(max(self._deadline - time.monotonic(), _TICK))
+        self._stage = "waiting"
+        self._send()
+        with self._connection.getresponse() as response:
+            self._stage = "answering"
+            names = {name.lower(): value for name, value in response.getheaders()}
+            return Answer(response.status, names, self._read(response))
+
+    def _send(self) -> None:
         headers = {"Content-Type": "application/json", "Accept": "application/json", "User-Agent": "dreamlayer"}
         headers |= {"Authorization": f"Bearer {self._settings.key}"} if self._settings.key else {}
         target = self._settings.parts.path.rstrip("/").removesuffix(self._path) + self._path
         self._connection.request("POST", target, self._body, headers)
-        with self._connection.getresponse() as response:
-            names = {name.lower(): value for name, value in response.getheaders()}
-            return Answer(response.status, names, self._read(response))
 
     def _read(self, response: http.client.HTTPResponse) -> bytes:
         body = bytearray()
@@ -234,10 +249,22 @@ class _Call:
         return bytes(body)
 
 
+def _failure(error: Exception, stage: _Stage, patience: Patience) -> Exception:
+    """What a try came to that failed below: `_Again` for no connection and for one that broke before an answer."""
+    if stage == "connecting":
+        gone = isinstance(error, (ConnectionRefusedError, socket.gaierror))
+        return _Again(_reason(error), tries=_GONE_TRIES if gone else None)
+    if isinstance(error, TimeoutError):
+        return _late(patience)
+    if stage == "waiting" and isinstance(error, OSError):
+        return _Again(_reason(error))
+    return PlannerError(f"the endpoint failed ({_reason(error)}); check the server, or plan offline")
+
+
 def _reason(error: Exception) -> str:
     """What went wrong below, in words of our own where the library would quote the server."""
     if isinstance(error, TimeoutError):
-        return "it is silent"
+        return "it cannot be reached: nothing answers there"
     if isinstance(error, (http.client.IncompleteRead, ConnectionResetError, BrokenPipeError)):
         return "it broke off the connection"
     if isinstance(error, (http.client.HTTPException, ValueError)):

@@ -79,6 +79,16 @@ def test_json_and_files(tmp_path: Path) -> None:
     assert read_plan(tmp_path / "plan.json") != made
 
 
+def test_a_file_in_the_way_is_told_before_anybody_is_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_text("mine")
+    with serving(saying(json.dumps(PLAN))) as server:
+        monkeypatch.setenv("DREAMLAYER_LLM_URL", server.url)
+        monkeypatch.setenv("DREAMLAYER_LLM_MODEL", "tiny")
+        assert_fails(1, "already exists", SENTENCE, "--out", tmp_path / "plan.json")
+        assert_fails(1, "is a folder", SENTENCE, "--out", tmp_path, "--overwrite")
+    assert server.asked == [] and (tmp_path / "plan.json").read_text() == "mine"
+
+
 def test_the_schema_needs_no_sentence() -> None:
     result = run("--schema")
     assert result.exit_code == 0 and json.loads(result.stdout) == plan_schema()

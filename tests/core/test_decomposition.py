@@ -165,9 +165,20 @@ def test_layers_have_the_size_of_the_canvas(
 
 
 def test_a_picture_smaller_than_any_canvas_is_refused_or_enlarged(tiny_dreamlayer: DreamLayer) -> None:
-    with pytest.raises(InputError, match="got a size of 9x9; give sides of 16 to 4096 pixels"):
+    with pytest.raises(InputError, match="got a picture of 9x9 pixels, .* sides of 16 to 4096; .* --size 16x16"):
         _decompose(tiny_dreamlayer, _picture(9, 9))
     assert _decompose(tiny_dreamlayer, _picture(9, 9), size=(36, 36)).result.stacks[0].width == 36
+
+
+@pytest.mark.parametrize(("picture", "words"), [
+    ((4000, 20), "got a picture of 4000x20 pixels, of which the layers would have 905x5, .* such as --size 3200x16"),
+    ((20, 4000), "--size 16x3200"), ((9000, 20), "cut it to a less narrow shape")])
+def test_a_narrow_picture_is_told_what_to_do(picture: tuple[int, int], words: str, tiny_dreamlayer: DreamLayer) -> None:
+    with pytest.raises(InputError, match=words):
+        canvas_size(tiny_dreamlayer, picture)
+    if "--size" in words:
+        size = (picture[0] * 4 // 5, picture[1] * 4 // 5)
+        assert canvas_size(tiny_dreamlayer, picture, size) == size
 
 
 # ---- steering
@@ -198,6 +209,7 @@ def test_masks_of_the_pictures_shape_fit_at_any_size(shape: tuple[int, ...], tin
 
 @pytest.mark.parametrize(("steering", "words"), [
     ({1: torch.ones(64, 32)}, "got a mask for layer 1 of 32x64 for a picture of 64x64 pixels"),
+    ({1: torch.ones(4, 5)}, "layer 1 of 5x4 for a picture of 64x64 pixels; give its shape, such as 5x5"),
     ({0: torch.ones(64, 64)}, "the background has no context map"),
     ({3: torch.ones(64, 64)}, "there are 2 foregrounds; give layers 1 to 2")])
 def test_masks_that_do_not_fit_are_refused(
@@ -205,6 +217,12 @@ def test_masks_that_do_not_fit_are_refused(
 ) -> None:
     with pytest.raises(InputError, match=words):
         _decompose(tiny_dreamlayer, steering={layer: ContextSteering(mask=mask) for layer, mask in steering.items()})
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 2), (2, 5), (3, 9)])
+def test_a_small_mask_must_have_the_pictures_shape_too(height: int, width: int, tiny_dreamlayer: DreamLayer) -> None:
+    with pytest.raises(InputError, match=f"of {width}x{height} for a picture of 64x16 pixels; give its shape"):
+        _decompose(tiny_dreamlayer, _picture(64, 16), steering={1: ContextSteering(mask=torch.ones(height, width))})
 
 
 def test_steering_needs_caca(tiny_dreamlayer: DreamLayer) -> None:

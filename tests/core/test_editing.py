@@ -1,3 +1,4 @@
+import copy
 from dataclasses import replace
 
 import pytest
@@ -6,13 +7,14 @@ from torch import Tensor
 
 from dreamlayer_core.composite import gray_fill
 from dreamlayer_core.config import HarmonizationConfig, SamplingConfig
-from dreamlayer_core.edited_pixels import edit_pixels, own_center
+from dreamlayer_core.edited_pixels import edit_pixels, own_center, unseen_part
 from dreamlayer_core.editing import EditedStack, LayerChange, RunSettings, edit_layers, harmonize_stack
-from dreamlayer_core.edits import LayerEdit
+from dreamlayer_core.edits import LayerEdit, apply_edit
 from dreamlayer_core.errors import InputError
 from dreamlayer_core.layers import Layer, LayerStack
 from dreamlayer_core.pipeline import DreamLayer, LayeredResult
 from dreamlayer_core.prompts import LayerPrompts
+from dreamlayer_core.regeneration import complete_layer
 from dreamlayer_core.sampling import FINAL, Trajectory
 from dreamlayer_core.stack_latents import check_fit, stack_pictures, stack_trajectory
 
@@ -169,6 +171,29 @@ def test_what_lies_beyond_the_canvas_comes_back(tiny_dreamlayer: DreamLayer, dra
     assert not edited.unseen[1, :, :14].any()
 
 
+@pytest.mark.parametrize("op", [
+    LayerEdit(dx=7.5, dy=-3), LayerEdit(scale_x=0.4, scale_y=0.7, center=(10, 30)), LayerEdit(scale_x=3, scale_y=3),
+    LayerEdit(degrees=30, dx=20), LayerEdit(flip_horizontal=True, degrees=90, dx=5), LayerEdit()])
+def test_unseen_is_what_canvas_and_layer_do_not_reach(drawn: LayerStack, op: LayerEdit) -> None:
+    """Against op() of a picture of what is held, on a canvas that is wide enough to hold all of it."""
+    layer, far = replace(drawn.layers[1], x=-40, y=20), 96
+    held = torch.zeros(64 + 2 * far, 64 + 2 * far)
+    held[far : far + 64, far : far + 64] = 1
+    held[far + 20 : far + 84, far - 40 : far + 24] = 1
+    x, y = op.center or own_center(layer)
+    shown = apply_edit(held, replace(op, center=(x + far, y + far)), pixels_per_cell=1)[far : far + 64, far : far + 64]
+    found = unseen_part(layer, op, (64, 64))
+    torch.testing.assert_close(found, 1 - shown, atol=0.45 if op.scale_x < 1 else 0.02, rtol=0)  # antialiasing blurs
+    assert float((found - (1 - shown)).abs().mean()) < 0.01
+
+
+def test_a_layer_far_away_takes_no_memory_of_its_distance(drawn: LayerStack) -> None:
+    away = replace(drawn.layers[1], x=10**7, y=-(10**7))
+    op = LayerEdit(dx=-(10**7) + 32, dy=10**7)
+    unseen = unseen_part(away, op, (64, 64))
+    assert torch.equal(unseen[:, 32:], torch.zeros(64, 32)) and torch.equal(unseen[:, :32], torch.ones(64, 32))
+
+
 def test_a_moved_background_is_continued_by_its_edges(
     tiny_dreamlayer: DreamLayer, drawn: LayerStack, path: Trajectory
 ) -> None:
@@ -209,6 +234,17 @@ def test_order_visibility_and_deletion_are_those_of_a_stack_made_so(
     assert torch.equal(_harmonized(tiny_dreamlayer, shown), _harmonized(tiny_dreamlayer, plain))
 
 
+def test_every_layer_comes_to_the_position_it_was_given(
+    tiny_dreamlayer: DreamLayer, drawn: LayerStack
+) -> None:
+    stack = replace(drawn, layers=(*drawn.layers, replace(drawn.layers[1], name="top")))
+    path = stack_trajectory(tiny_dreamlayer, stack, TIMES)
+    for changes in ((1, 2), (3, 1)), ((3, 1), (1, 2)):
+        edited = edit_layers(tiny_dreamlayer, path, stack, [LayerChange(layer=old, position=new) for old, new in changes])
+        assert [layer.name for layer in edited.stack.layers] == ["hill", "top", "ball", "box"]
+        assert all(torch.equal(z, path.latents[t][:, [0, 3, 1, 2, 4]]) for t, z in edited.trajectory.latents.items())
+
+
 def test_opacity_lessens_the_alpha_of_harmonisation(tiny_dreamlayer: DreamLayer, drawn: LayerStack, path: Trajectory) -> None:
     half = edit_layers(tiny_dreamlayer, path, drawn, [LayerChange(layer=1, opacity=0.5), LayerChange(layer=2, visible=False)])
     full = edit_layers(tiny_dreamlayer, path, drawn, [LayerChange(layer=2, visible=False)])
@@ -230,6 +266,25 @@ def test_sizes_that_are_no_multiple_of_the_models_cells(tiny_dreamlayer: DreamLa
     assert _harmonized(tiny_dreamlayer, edited).shape == (3, 70, 50)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_trajectory_on_the_cpu_is_edited_with_a_model_on_another_device(
+    tiny_dreamlayer: DreamLayer, drawn: LayerStack, path: Trajectory
+) -> None:
+    model = copy.deepcopy(tiny_dreamlayer)
+    for part in (model.unet, model.vae, model.text_encoder, model.decoder, model.adapter):
+        if part is not None:
+            part.to("cuda")
+    changes = [LayerChange(layer=1, op=LayerEdit(dx=5)), LayerChange(layer=0, op=LayerEdit(dx=8))]
+    edited = edit_layers(model, path, drawn, changes)
+    done = complete_layer(model, edited, 0, settings=SETTINGS)
+    for one in (edited, done):
+        assert all(z.device.type == "cpu" for z in one.trajectory.latents.values())
+        assert _harmonized(model, one).device.type == "cpu"
+    expected = _harmonized(tiny_dreamlayer, edit_layers(tiny_dreamlayer, path, drawn, changes))
+    torch.testing.assert_close(_harmonized(model, edited), expected, atol=0.02, rtol=0)
+
+
 # ---- what is refused
 
 
@@ -241,8 +296,10 @@ def test_sizes_that_are_no_multiple_of_the_models_cells(tiny_dreamlayer: DreamLa
     ([LayerChange(layer=0, visible=False)], "background can be neither"),
     ([LayerChange(layer=1, position=0)], "position 0 for layer 1; give 1 to 2"),
     ([LayerChange(layer=1, position=2), LayerChange(layer=2, delete=True)], "give 1 to 1"),
+    ([LayerChange(layer=1, position=2), LayerChange(layer=2, position=2)], "position 2 for layers 1 and 2; give each its own"),
     ([LayerChange(layer=1, op=LayerEdit(dx=64))], "would leave the canvas of 64x64"),
     ([LayerChange(layer=1, opacity=1.5)], "opacity 1.5"),
+    ([LayerChange(layer=0, opacity=0.5)], "opacity 0.5 for the background, .*; leave it at 1.0"),
     ([LayerChange(layer=1, op=LayerEdit(scale_x=9, scale_y=9, dx=-999))], "would leave the canvas"),
     ([LayerChange(layer=0, op=LayerEdit(dy=-64))], "would leave the canvas"),
     ([LayerChange(layer=0, op=LayerEdit(scale_x=100, scale_y=100))], "6400x6400 pixels; scale it less"),

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dreamlayer_core.attribution import object_shares, path_lengths
 from dreamlayer_core.composite import flatten
+from dreamlayer_core.edited_pixels import own_center
 from dreamlayer_core.edits import LayerEdit
 from dreamlayer_core.effects import (
     EFFECT_LAYERS,
@@ -213,6 +214,16 @@ def test_a_shadow_moves_with_its_object_and_the_other_stays() -> None:
     assert torch.equal(moved.lights_above, effects.lights_above)
 
 
+def test_an_edit_without_a_center_is_about_the_layers_own() -> None:
+    stack, effects = boxes()
+    op = LayerEdit(scale_x=1.5, scale_y=1.5, dx=2)
+    own = move_effects(effects, stack, {1: replace(op, center=own_center(stack.layers[1]))})
+    found = move_effects(effects, stack, {1: op})
+    for name in FIELDS:
+        assert torch.equal(getattr(found, name), getattr(own, name))
+    assert not torch.equal(found.shadows, move_effects(effects, stack, {1: replace(op, center=(40, 20))}).shadows)
+
+
 def test_light_on_an_object_goes_with_its_pixels_unless_it_is_covered_there() -> None:
     stack, effects = boxes()
     moved = move_effects(effects, stack, {2: LayerEdit(dx=3, dy=9)})
@@ -370,6 +381,8 @@ def test_a_residual_is_only_where_it_is_needed_and_is_replaced() -> None:
     [
         (lambda s, p: find_effects(s, p[:, :, 1:]), "give finite \\(3, 13, 19\\)"),
         (lambda s, p: find_effects(s, p * torch.nan), "finite"),
+        (lambda s, p: find_effects(s, p * 2), "values 0.* to 1.*; give 0 \\(black\\) to 1"),
+        (lambda s, p: find_effects(s, p - 0.5), "values -0.* to 0.*; give 0"),
         (lambda s, p: find_effects(s, p, least=-1.0), "least = -1.0"),
         (lambda s, p: find_effects(s.with_layer(0, visible=False), p), "transparent at"),
         (lambda s, p: find_effects(with_effects(s, find_effects(s, p)), p), "already"),
@@ -377,6 +390,8 @@ def test_a_residual_is_only_where_it_is_needed_and_is_replaced() -> None:
         (lambda s, p: move_effects(find_effects(s, p), s, {0: LayerEdit()}), "layer 0; give 1 to 2"),
         (lambda s, p: move_effects(find_effects(s, p), s, {3: None}), "layer 3"),
         (lambda s, p: Effects(shadows=p, lights=p, shadows_above=p, lights_above=p[:1]), "all four"),
+        (lambda s, p: Effects(shadows=p, lights=p / 0, shadows_above=p, lights_above=p * torch.nan),
+         "NaN or infinite factors in lights, lights_above"),
         (lambda s, p: with_residual(s, p[:1]), "give finite \\(3, 13, 19\\)"),
         (lambda s, p: without_residual(s.with_layer(0, name=RESIDUAL_LAYER).with_layer(1, name=RESIDUAL_LAYER)
                                        .with_layer(2, name=RESIDUAL_LAYER)), "residual layers only"),

@@ -16,7 +16,8 @@ from dreamlayer_core.evaluation.plan_report import plan_report, write_plan_repor
 from dreamlayer_core.evaluation.plan_scoring import assign_layers, score_plan
 from dreamlayer_core.evaluation.plan_words import has_phrase, is_plural_of, same_text, split_words, without_phrases
 from dreamlayer_core.evaluation.plans import PlanResults, evaluate_plans, write_plan_results
-from dreamlayer_core.plans.plan import LayerPlan, PlannedLayer
+from dreamlayer_core.plans.plan import MOST_FOREGROUNDS, LayerPlan, PlannedLayer
+from dreamlayer_core.plans.planner import USUAL_LIMIT
 
 SENTENCE = "two red balls in front of a blue wooden cube on a sandy beach at sunset"
 GOLD = PlanSentence(
@@ -77,6 +78,44 @@ def test_leaked_colour() -> None:
 def test_leaked_background() -> None:
     score = score_plan(GOLD, _plan("sandy beach", "blue wooden cube on a beach", "red ball", "red ball at sunset"))
     assert score.pure == (0, 1, 1)
+
+
+def test_leaked_head_of_a_background_in_chinese() -> None:
+    gold = PlanSentence(
+        id="z", language="zh", kind="simple", sentence="宁静的沙滩上有一只狗", background=("宁静的沙滩",), background_heads=("沙滩",),
+        objects=(WantedObject(head=("狗",)),))
+    assert score_plan(gold, _plan("宁静的沙滩", "狗", whole=gold.sentence)).perfect == 1
+    assert score_plan(gold, _plan("宁静的沙滩", "沙滩上的狗", whole=gold.sentence)).pure == (0,)
+
+
+@pytest.mark.parametrize(("prompt", "flaw"), [
+    ("blue wooden cube on a", "breaks off after 'a'"), ("blue wooden cube in front of", "breaks off after 'of'"),
+    ("blue wooden cube and", "breaks off after 'and'"), ("blue wooden cube kitchen", "'kitchen' is not in the sentence"),
+    ("blue wooden cube 42", "'42' is not in the sentence"), ("not blue wooden cube", "'not' is not in the sentence"),
+    ("blue wooden cube, blue wooden cubes", "twice"), ("blue wooden cube without sunset", "'without sunset' is not what")])
+def test_prompts_that_are_not_clean(prompt: str, flaw: str) -> None:
+    score = score_plan(GOLD, _plan("sandy beach", prompt, "red ball", "red ball"))
+    assert score.clean == (0, 1, 1) and score.perfect == 0
+    assert any(flaw in remark for remark in score.remarks), score.remarks
+    assert score.order == (1,) and score.objects == score.layers == (1, 1, 1), "objects and order are counted without it"
+
+
+def test_negations_and_forms_of_the_sentence_are_clean() -> None:
+    gold = GOLD.model_copy(update={
+        "sentence": "two puppies without collars run past a cat that lies on no mat", "background": (), "background_heads": (),
+        "objects": (WantedObject(head=("puppy",), count=2), WantedObject(head=("cat",))), "order": (), "style": ()})
+    right = _plan("plain", "running puppy without collar", "puppy without a collar", "cat lying on no mat")
+    assert score_plan(gold, right).clean == (1, 1, 1)
+    for prompt in ("cat without mat", "no cat", "cat lying on"):
+        assert score_plan(gold, _plan("plain", prompt)).clean == (0,), prompt
+
+
+def test_a_head_that_its_own_words_hold_twice_is_clean() -> None:
+    gold = GOLD.model_copy(update={
+        "sentence": "a glass with a glass straw", "background": (), "background_heads": (), "order": (), "style": (),
+        "objects": (WantedObject(head=("glass",), attributes=(("glass straw",),)),)})
+    assert score_plan(gold, _plan("plain", "a glass with a glass straw")).clean == (1,)
+    assert score_plan(gold, _plan("plain", "a glass with a glass straw glass")).clean == (0,)
 
 
 def test_missing_attribute() -> None:
@@ -268,7 +307,23 @@ def test_command(tmp_path: Path) -> None:
     stored = json.loads(figures.read_text(encoding="utf-8"))
     assert stored["planner"] == "offline" and stored["split"] == "dev"
     assert stored["english"]["sentences"] == sum(row["sentences"] for row in stored["kinds"]) >= 90
-    assert "object F1" in run.stderr and (out / "plans-dev.md").exists()
+    assert "object F1" in run.stderr and stored["limit"] == 8 == USUAL_LIMIT
+    page = (out / "plans-dev.md").read_text(encoding="utf-8")
+    assert "Planner: offline, at most 8 foregrounds; " in page and "clean prompts" in page
+
+
+def test_the_limit_of_the_command(tmp_path: Path) -> None:
+    """Merged layers count as missed: a low limit is measured as worse, and the highest merges none."""
+
+    def recall(limit: int) -> float:
+        line = ["evaluate", "plans", "--split", "dev", "--limit", str(limit), "--out", str(tmp_path / str(limit))]
+        assert CliRunner().invoke(app, line).exit_code == 0
+        stored = json.loads((tmp_path / str(limit) / "plans-dev.json").read_text(encoding="utf-8"))
+        assert stored["limit"] == limit
+        return stored["english"]["figures"]["object_recall"]["mean"]
+
+    assert recall(1) < recall(MOST_FOREGROUNDS)
+    assert CliRunner().invoke(app, ["evaluate", "plans", "--limit", "17"]).exit_code == 2
 
 
 @pytest.mark.parametrize("change", [

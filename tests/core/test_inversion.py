@@ -187,6 +187,12 @@ def test_a_model_that_does_not_contract_is_approached_by_halves() -> None:
     assert residual < 1e-6 and relative_error(found, clean / cos / 4) < 1e-5
 
 
+def test_what_a_model_cannot_compute_is_seen() -> None:
+    for method in ("ddim", "fixed-point"):
+        found = invert(lambda z, _: z * torch.nan, _clean(), NoiseSchedule(), 3, InversionConfig(method=method, iterations=3))
+        assert bool(found.noise.isnan().all()), "the latents passed on as they were would hide it"
+
+
 # ---- the equations
 
 

@@ -1,4 +1,5 @@
 import random
+import struct
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,39 @@ def test_an_embedded_profile_brings_colours_to_srgb(mode: str, tmp_path: Path) -
     red, green, blue = picture.pixels[:, 0, 0].tolist()
     assert green > 0.95 and max(red, blue) < (0.1 if mode == "RGB" else 0.6)
     assert "colours brought to sRGB by the embedded profile" in picture.notes
+
+
+@pytest.mark.parametrize("packed", ["palette", "keyed", "palette, keyed"])
+def test_a_profile_is_of_the_colours_of_a_palette_and_leaves_keyed_transparency(packed: str, tmp_path: Path) -> None:
+    image = Image.new("RGB", (8, 4), (255, 0, 0))
+    image.paste((0, 0, 255), (4, 0, 8, 4))
+    image, key = (image.quantize(2), 0) if "palette" in packed else (image, (0, 0, 255))
+    path = _saved(image, tmp_path / "a.png", icc_profile=_profile(swapped=True), **({"transparency": key} if "keyed" in packed else {}))
+    picture = read_picture(path)
+    colors = {tuple(round(v) for v in picture.pixels[:, 0, x].tolist()) for x in (0, 7)}
+    assert colors <= {(0, 1, 0), (0, 0, 1), (1, 1, 1)} and len(colors) == 2
+    assert ((1, 1, 1) in colors) == ("transparency laid on white" in picture.notes) == ("keyed" in packed)
+    assert "colours brought to sRGB by the embedded profile" in picture.notes
+
+
+def _linear_gray() -> bytes:
+    """The smallest ICC profile of gray: light in proportion to the value."""
+    white, curve = b"XYZ \0\0\0\0" + struct.pack(">iii", 63190, 65536, 54061), b"curv\0\0\0\0\0\0\0\0"
+    text = "linear".encode("utf-16-be")
+    name = b"mluc\0\0\0\0" + struct.pack(">II", 1, 12) + b"enUS" + struct.pack(">II", len(text), 28) + text
+    parts, offset, table, body = {b"wtpt": white, b"kTRC": curve, b"desc": name}, 128 + 4 + 3 * 12, b"", b""
+    for tag, part in parts.items():
+        table += tag + struct.pack(">II", offset + len(body), len(part))
+        body += part
+    head = struct.pack(">I", offset + len(body)) + b"\0" * 4 + struct.pack(">I", 0x04200000) + b"mntrGRAYXYZ " + b"\0" * 12 + b"acsp"
+    head += b"\0" * 28 + struct.pack(">iii", 63190, 65536, 54061)
+    return head + b"\0" * (128 - len(head)) + struct.pack(">I", 3) + table + body
+
+
+def test_gray_has_profiles_too(tmp_path: Path) -> None:
+    picture = read_picture(_saved(Image.new("L", SIZE, 55), tmp_path / "a.png", icc_profile=_linear_gray()))
+    assert "colours brought to sRGB by the embedded profile" in picture.notes
+    torch.testing.assert_close(picture.pixels, torch.full((3, 4, 6), 0.502), atol=0.01, rtol=0)  # 0.2157 of the light
 
 
 @pytest.mark.parametrize("profile", [_profile(swapped=False), b"no profile"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import threading
 import time
 import traceback
@@ -20,7 +21,13 @@ from dreamlayer_core.errors import Cancelled, DreamLayerError, InputError
 from dreamlayer_core.plans.choose import OfflinePlanner, choose_planner, plan_sentence
 from dreamlayer_core.plans.endpoint import EndpointPlanner
 from dreamlayer_core.plans.planner import PlannerError
-from dreamlayer_core.plans.settings import EndpointSettings, config_path, find_settings, require_settings
+from dreamlayer_core.plans.settings import (
+    EndpointSettings,
+    chosen_settings,
+    config_path,
+    find_settings,
+    require_settings,
+)
 from dreamlayer_core.plans.transport import Patience
 
 KEY = "sk-test-4f9c2d7be81a"
@@ -34,7 +41,7 @@ PLAN = {
     ],
     "whole": SENTENCE,
 }
-QUICK = Patience(connect=2, read=2, total=6, tries=3, first_wait=0.02, largest=2**20)
+QUICK = Patience(connect=10, total=60, tries=3, first_wait=0.02, largest=2**20)
 
 
 class Server(ThreadingHTTPServer):
@@ -196,6 +203,15 @@ def test_a_scene_without_things() -> None:
     assert len(plan.foregrounds) == 1 and "Objects365" in plan.notes[0]
 
 
+@pytest.mark.parametrize("whole", ["a beach", "two red balls on a beach", ""])
+def test_a_whole_that_forgets_a_thing_is_replaced_by_the_sentence(whole: str) -> None:
+    with serving(saying(json.dumps(PLAN | {"whole": whole}))) as server:
+        assert server.planner().plan(SENTENCE, limit=8).whole == SENTENCE
+    kept = "on a beach, before a cube, balls"
+    with serving(saying(json.dumps(PLAN | {"whole": kept}))) as server:
+        assert server.planner().plan(SENTENCE, limit=8).whole == server.planner().plan(SENTENCE, limit=2).whole == kept
+
+
 # Answers that are no plan
 
 
@@ -288,9 +304,17 @@ def test_busy_servers_are_asked_again_after_what_they_say() -> None:
             handler.say(json.dumps(PLAN))
 
     with serving(answer) as server:
-        assert len(server.planner().plan(SENTENCE, limit=8).foregrounds) == 3
-    assert 1 <= started[1] - started[0] < 2
-    assert started[2] - started[1] < 0.5
+        assert len(server.planner(first_wait=50).plan(SENTENCE, limit=8).foregrounds) == 3
+    assert started[1] - started[0] >= 1
+    assert started[2] - started[0] < 50, "what the server says counts, and not the first wait"
+
+
+@pytest.mark.parametrize(
+    "wait", ["soon", "Mon, 01 Jan 99999999999999999999 00:00:00 GMT", "Mon, 01 Jan 2030 00:00:00 +99999999"]
+)
+def test_a_wait_that_is_none_is_no_matter(wait: str) -> None:
+    with serving(lambda number, body, handler: handler.send(503, "busy", Retry_After=wait)) as server:
+        failed(server, "tried 2 times", tries=2)
 
 
 def test_waits_grow_and_tries_end() -> None:
@@ -303,14 +327,14 @@ def test_waits_grow_and_tries_end() -> None:
     with serving(answer) as server:
         assert "HTTP 500: out of memory" in failed(server, "tried 4 times", tries=4, first_wait=0.1)
     waits = [after - before for before, after in zip(started, started[1:], strict=False)]
-    assert len(started) == 4 and 0.1 <= waits[0] < waits[1] < waits[2] < 1.5 and waits[2] >= 0.4
+    assert len(started) == 4 and all(wait >= 0.1 * 2**tried for tried, wait in enumerate(waits))
 
 
 def test_a_wait_beyond_the_time_is_not_begun() -> None:
     with serving(lambda number, body, handler: handler.send(429, "{}", Retry_After="3600")) as server:
         start = time.monotonic()
         failed(server, "tried once")
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 60
 
 
 @pytest.mark.parametrize(
@@ -332,18 +356,24 @@ def test_failures_that_do_not_pass(status: int, said: str, requests: int) -> Non
 def test_broken_connections_are_tried_again() -> None:
     def answer(number: int, body: dict[str, Any], handler: Handler) -> None:
         handler.close_connection = True
-        if number == 1:  # nothing at all
-            return
-        if number == 2:  # less than announced
-            handler.send(200, '{"choices"', Content_Length="1000")
-            return
-        handler.say(json.dumps(PLAN))
+        if number > 2:  # nothing at all before that
+            handler.say(json.dumps(PLAN))
 
     with serving(answer) as server:
         assert len(server.planner().plan(SENTENCE, limit=8).foregrounds) == 3
     assert len(server.asked) == 3
     with serving(lambda number, body, handler: setattr(handler, "close_connection", True)) as server:
         failed(server, "broke off the connection.*3 times")
+
+
+def test_an_answer_that_breaks_off_is_not_asked_for_again() -> None:
+    def answer(number: int, body: dict[str, Any], handler: Handler) -> None:
+        handler.close_connection = True
+        handler.send(200, '{"choices"', Content_Length="1000")
+
+    with serving(answer) as server:
+        failed(server, "broke off the connection")
+    assert len(server.asked) == 1
 
 
 def test_what_is_not_http(caplog: pytest.LogCaptureFixture) -> None:
@@ -353,22 +383,31 @@ def test_what_is_not_http(caplog: pytest.LogCaptureFixture) -> None:
 
     with serving(answer) as server:
         failed(server, "does not speak HTTP")
-    assert KEY not in caplog.text
+    assert KEY not in caplog.text and len(server.asked) == 1
 
 
 def test_nobody_listens() -> None:
     with serving(saying("")) as server:
-        planner = server.planner(tries=2)
-    with pytest.raises(PlannerError, match="cannot be reached.*plan offline"):
+        planner = server.planner(tries=4)
+    with pytest.raises(PlannerError, match="cannot be reached.*tried 2 times.*plan offline"):
         planner.plan(SENTENCE, limit=8)
 
 
 def test_slow_servers() -> None:
-    """Silent ones end a try, those that trickle the whole."""
-    with serving(lambda number, body, handler: server.ended.wait(10)) as server:
+    """They have all the time there is, silent or trickling, and are asked once: who thinks twice is not faster."""
+
+    def think(number: int, body: dict[str, Any], handler: Handler) -> None:
+        handler.server.ended.wait(1)
+        handler.say(json.dumps(PLAN))
+
+    with serving(think) as server:
+        assert len(server.planner(connect=0.5).plan(SENTENCE, limit=8).foregrounds) == 3
+        assert len(server.asked) == 1
+    with serving(lambda number, body, handler: server.ended.wait(60)) as server:
         start = time.monotonic()
-        failed(server, "silent.*2 times", read=0.3, tries=2)
-        assert 0.6 <= time.monotonic() - start < 3
+        failed(server, r"did not answer in time \(1 seconds\)", total=1)
+        assert time.monotonic() - start >= 1 and len(server.asked) == 1
+        assert_nobody_waits()
 
     def trickle(number: int, body: dict[str, Any], handler: Handler) -> None:
         handler.send_response(200)
@@ -378,14 +417,17 @@ def test_slow_servers() -> None:
 
     with serving(trickle) as server:
         start = time.monotonic()
-        failed(server, "did not answer in time", read=0.5, total=1)
-        assert 1 <= time.monotonic() - start < 3
-        assert waiting() == []
+        failed(server, "did not answer in time", total=1)
+        assert time.monotonic() - start >= 1 and len(server.asked) == 1
+        assert_nobody_waits()
 
 
-def waiting() -> list[threading.Thread]:
-    """Threads that still hold a connection."""
-    return [one for one in threading.enumerate() if one.name == "dreamlayer endpoint"]
+def assert_nobody_waits() -> None:
+    """No thread still holds a connection, or only until a busy machine has let it end."""
+    for one in threading.enumerate():
+        if one.name == "dreamlayer endpoint":
+            one.join(30)
+            assert not one.is_alive()
 
 
 @pytest.mark.parametrize("status", [0, 429])
@@ -394,16 +436,16 @@ def test_cancelling_while_it_waits(status: int) -> None:
 
     def answer(number: int, body: dict[str, Any], handler: Handler) -> None:
         if status:
-            handler.send(status, "{}", Retry_After="5")
+            handler.send(status, "{}", Retry_After="50")
         else:
-            handler.server.ended.wait(10)
+            handler.server.ended.wait(60)
 
     with serving(answer) as server:
         start = time.monotonic()
         with pytest.raises(Cancelled):
             server.planner().plan(SENTENCE, limit=8, cancel=lambda: time.monotonic() - start > 0.3)
-        assert 0.3 <= time.monotonic() - start < 2
-        assert waiting() == []
+        assert 0.3 <= time.monotonic() - start < 40
+        assert_nobody_waits()
         with pytest.raises(Cancelled):
             server.planner().plan(SENTENCE, limit=8, cancel=lambda: True)
         assert len(server.asked) == 1, "nothing is sent for who has left already"
@@ -432,8 +474,8 @@ def test_servers_that_repeat_the_key() -> None:
         lambda number, body, handler: handler.send(500, json.dumps({"error": "z" * 195 + KEY})),
         lambda number, body, handler: handler.send(200, json.dumps({"key": KEY})),
         lambda number, body, handler: handler.say(f"I know {KEY}"),
-        lambda number, body, handler: handler.say(json.dumps(PLAN | {"whole": f"a beach with {KEY}"})),
-        lambda number, body, handler: handler.say(json.dumps(PLAN | {"whole": KEY[:5] + "\x00" + KEY[5:]})),
+        lambda number, body, handler: handler.say(json.dumps(PLAN | {"whole": f"{SENTENCE} {KEY}"})),
+        lambda number, body, handler: handler.say(json.dumps(PLAN | {"whole": f"{SENTENCE} {KEY[:5]}\x00{KEY[5:]}"})),
         lambda number, body, handler: handler.say(json.dumps(PLAN).replace("a beach", escaped)),
         lambda number, body, handler: handler.say(f'{{"background": "{escaped}"'),
     ]  # fmt: skip
@@ -441,6 +483,29 @@ def test_servers_that_repeat_the_key() -> None:
         with serving(echo) as server:
             message = failed(server, tries=1)
         assert KEY[:12] not in message
+
+
+@pytest.mark.parametrize("length", [2**34, 10])
+def test_no_frame_of_an_error_holds_the_key(length: int) -> None:
+    """Some programs log the locals of every frame."""
+
+    def answer(number: int, body: dict[str, Any], handler: Handler) -> None:
+        handler.close_connection = True
+        handler.send(200, b" " if length == 10 else b" " * 2**21, Content_Length=str(length))
+
+    with serving(answer) as server, pytest.raises(PlannerError, match="larger than|broke off") as caught:
+        server.planner().plan(SENTENCE, limit=8)
+    frames = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    assert KEY not in "".join(frames.format())
+
+
+def test_a_long_key_is_not_stored_in_part() -> None:
+    key = KEY * 8
+    field = "".join(f"\\u{ord(letter):04x}" for letter in key)
+    with serving(saying(json.dumps(PLAN)[:-1] + f', "{field}": 1}}')) as server:
+        with pytest.raises(PlannerError, match="repeats the key") as caught:
+            server.planner(key=key).plan(SENTENCE, limit=8)
+    assert KEY not in str(caught.value)
 
 
 def test_a_placeholder_for_a_key_may_stand_in_a_prompt() -> None:
@@ -495,14 +560,40 @@ def test_a_broken_configuration_is_told_without_its_contents(tmp_path: Path, tex
 
 def test_where_the_configuration_lies() -> None:
     assert config_path({"APPDATA": "/roaming"}, "win32") == Path("/roaming/dreamlayer/config.json")
-    assert config_path({}, "darwin").parts[-4:] == ("Library", "Application Support", "dreamlayer", "config.json")
-    assert config_path({}, "linux").parts[-3:] == (".config", "dreamlayer", "config.json")
+    darwin = config_path({}, "darwin")
+    assert darwin is not None and darwin.parts[-4:] == ("Library", "Application Support", "dreamlayer", "config.json")
+    usual = config_path({}, "linux")
+    assert usual is not None and usual.parts[-3:] == (".config", "dreamlayer", "config.json")
+    assert config_path({"XDG_CONFIG_HOME": "here"}, "linux") == usual, "its specification wants such ones ignored"
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="the platform knows no user numbers")
+def test_a_user_without_a_home_has_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 2**31 - 7)  # nobody's
+    assert config_path({}, "linux") is None and find_settings({}) is None
+    assert config_path({"XDG_CONFIG_HOME": "/x"}, "linux") == Path("/x/dreamlayer/config.json")
+    with pytest.raises(InputError, match="no endpoint is configured; set DREAMLAYER_LLM_URL") as caught:
+        require_settings({})
+    assert "write them to" not in str(caught.value)
+    assert require_settings(OWN).model == "m"
+
+
+def test_only_what_was_chosen_for_this_may_be_used_by_what_comes_from_others(tmp_path: Path) -> None:
+    openai, missing = {"OPENAI_API_KEY": KEY, "OPENAI_MODEL": "g"}, tmp_path / "missing.json"
+    assert not require_settings(openai, missing).chosen
+    with pytest.raises(InputError, match="OPENAI_.*set DREAMLAYER_LLM_URL and DREAMLAYER_LLM_MODEL"):
+        chosen_settings(openai, missing)
+    assert chosen_settings(openai | OWN, missing).url == OWN["DREAMLAYER_LLM_URL"]
+    with pytest.raises(InputError, match="no endpoint is configured"):
+        chosen_settings({}, missing)
 
 
 @pytest.mark.parametrize(
     "changes",
     [{"url": "ftp://a/v1"}, {"url": "file:///etc/passwd"}, {"url": "localhost:8080"}, {"url": "http://"}, {"url": "http://a:b:c/"},
      {"url": f"http://user:{KEY}@a/v1"}, {"url": f"http://a/v1?key={KEY}"}, {"url": "http://a/v1\r\nX: y"}, {"url": "http://a:99999/"},
+     {"url": "http://a..b/"}, {"url": "http://.a/"}, {"url": f"http://{'a' * 64}.b/"},
      {"model": " "}, {"key": f"{KEY}\r\nX-Evil: 1"}, {"key": f"{KEY} "}, {"key": f"{KEY}é"}],
 )  # fmt: skip
 def test_settings_that_cannot_be_used_are_told_without_the_key(changes: dict[str, str]) -> None:

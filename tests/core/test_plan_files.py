@@ -103,6 +103,16 @@ def test_a_byte_order_mark_is_no_matter(tmp_path: Path) -> None:
         read_plan(tmp_path / "none.json")
 
 
+def test_texts_of_a_file_are_plain(tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    layers = (PlannedLayer(name="b\x1b[31m", prompt="a\n ball\u202e", box=(0, 0, 0.5, 1)),)
+    odd = LayerPlan(background="a\tbeach\x00", foregrounds=layers, whole=" w\r\n", negative="n\x07", notes=("o\x1b]k",))
+    path.write_text(as_json(odd), encoding="utf-8")
+    assert read_plan(path) == LayerPlan(
+        background="a beach", whole="w", negative="n", notes=("o]k",),
+        foregrounds=(PlannedLayer(name="b[31m", prompt="a ball", box=(0, 0, 0.5, 1)),))  # fmt: skip
+
+
 def test_errors_do_not_repeat_what_was_given() -> None:
     secret = "x" * 5000
     with pytest.raises(FormatError) as caught:

@@ -97,6 +97,14 @@ def test_every_cut_of_a_plan_is_a_part_of_it_or_refused() -> None:
     assert kept == {1, 2}
 
 
+@pytest.mark.parametrize("end", [1, 2, len(JSON) // 2, JSON.index('"whole"')])
+def test_a_cut_plan_is_refused_where_nobody_reads_notes(end: int) -> None:
+    with pytest.raises(FormatError, match="breaks off before its end|found no plan"):
+        find_plan(JSON[:end], strict=True)
+    with pytest.raises(FormatError, match="breaks off before its end"):
+        find_plan(JSON.rstrip()[:-1], strict=True)
+
+
 def test_a_cut_answer_is_not_replaced_by_an_example_before_it() -> None:
     with pytest.raises(FormatError, match="foregrounds"):
         find_plan(f'For example {SHORT}. Yours: {{"background": "snow", "foreg')
@@ -132,6 +140,7 @@ def test_lone_surrogates_and_pairs() -> None:
         ('{"background": "a", "foregrounds": "b"}', "foregrounds: .*list|foregrounds: .*array|foregrounds: .*tuple"),
         ('{"background": 7, "foregrounds": ["b"]}', "background: .*string"),
         ('{"background": "a", "foregrounds": [7]}', "foregrounds.0"),
+        ('{"background": "a", "foregrounds": ["b", {"name": "c", "prompt": "\\u0000 "}]}', "foregrounds.1.prompt.*is empty"),
         ('{"background": "a", "foregrounds": [' + '"b",' * 17 + "]}", "at most 16"),
         ('{"background": "a", "foregrounds": [' + '"b",' * 30_000 + "]}", "more than 20000 values"),
         ('{"background": "' + "a" * 4001 + '", "foregrounds": ["b"]}', "at most 4000"),

@@ -92,7 +92,7 @@ def test_a_plan_comes_out_of_what_a_model_says(tmp_path: Path) -> None:
     assert (
         plan.background == "sand"
         and [layer.prompt for layer in plan.foregrounds] == ["a ball"]
-        and plan.whole == "a ball, sand"
+        and plan.whole == SENTENCE
     )
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from dreamlayer_core.errors import InputError
 from dreamlayer_core.plans.choose import OfflinePlanner
 from dreamlayer_core.plans.objects365 import _ANYWHERE, _SCENES, CATEGORIES, proposal_for, propose, proposed_prompt
+from dreamlayer_core.plans.plan import LONGEST_PROMPT
 
 
 def test_there_are_365_categories() -> None:
@@ -37,6 +39,12 @@ def test_proposals_fit_the_scene(scene: str, kind: str) -> None:
 
 def test_what_the_scene_names_is_not_proposed() -> None:
     assert proposal_for("a beach full of umbrellas") == "surfboard"
+
+
+@pytest.mark.parametrize("length", [LONGEST_PROMPT - 5, LONGEST_PROMPT + 1000])
+def test_a_scene_too_long_for_a_thing_is_refused(length: int) -> None:
+    with pytest.raises(InputError, match=f"scene of {length} characters"):
+        propose("a" * length)
 
 
 @pytest.mark.parametrize("sentence", ["a beach at sunset", "a snowy mountain landscape"])

@@ -76,6 +76,24 @@ def test_hidden_layers_are_not_seen_and_keep_their_trajectory(tiny_dreamlayer: D
     assert all(torch.equal(edited.trajectory.latents[t][:, 2], z[:, 2]) for t, z in made.trajectory.latents.items())
 
 
+def test_a_seed_draws_the_noise_of_generate_whatever_is_hidden_below(
+    tiny_dreamlayer: DreamLayer, made: LayeredResult
+) -> None:
+    path, first = made.trajectory, next(iter(made.trajectory.latents))
+    stack = made.stacks[0].with_layer(1, visible=False)
+    again, other = (regenerate_layer(tiny_dreamlayer, path, stack, 2, seed=seed, settings=FLAT) for seed in (5, 6))
+    assert torch.equal(again.trajectory.latents[first][:, 2], path.latents[first][:, 2])
+    assert not torch.equal(other.trajectory.latents[first][:, 2], path.latents[first][:, 2])
+
+
+def test_maps_name_the_layers_that_they_are_of(tiny_dreamlayer: DreamLayer, made: LayeredResult) -> None:
+    for hidden, layer, mapped in ((1, 1, (1, 2)), (1, 2, (2,)), (2, 0, (1,))):
+        edited = regenerate_layer(
+            tiny_dreamlayer, made.trajectory, made.stacks[0].with_layer(hidden, visible=False), layer, seed=9, settings=FLAT)
+        assert edited.context_maps is not None and len(edited.context_maps) == len(mapped)
+        assert edited.mapped == mapped
+
+
 def test_replaying_all_rows_returns_the_stored_finals(tiny_dreamlayer: DreamLayer, made: LayeredResult) -> None:
     again = tiny_dreamlayer.generate(
         PROMPTS, seed=77, sampling=SAMPLING, views=1, replay=Replay.of(made.trajectory, range(4)))
@@ -135,6 +153,22 @@ def test_completion_draws_the_unknown_cells_alone(tiny_dreamlayer: DreamLayer, m
         assert torch.equal(done.trajectory.latents[t][:, 1:3], z[:, 1:3])
     assert not torch.equal(done.trajectory.latents[FINAL][:, 0, :, :, :4], moved.trajectory.latents[FINAL][:, 0, :, :, :4])
     assert done.stack.layers[1] is moved.stack.layers[1]
+
+
+@pytest.mark.parametrize("change", [{"visible": False}, {"delete": True}])
+def test_a_background_is_completed_without_foregrounds(
+    tiny_dreamlayer: DreamLayer, made: LayeredResult, change: dict[str, bool]
+) -> None:
+    changes = [LayerChange(layer=0, op=LayerEdit(dx=16)), *(LayerChange(layer=layer, **change) for layer in (1, 2))]
+    moved = edit_layers(tiny_dreamlayer, made.trajectory, made.stacks[0], changes)
+    done = complete_layer(tiny_dreamlayer, moved, 0, settings=SETTINGS)
+    assert not done.unseen.any() and len(done.stack.layers) == len(moved.stack.layers)
+    assert torch.equal(done.stack.background.color[:, :, 20:], moved.stack.background.color[:, :, 20:])
+    assert not torch.allclose(done.stack.background.color[:, :, :16], moved.stack.background.color[:, :, :16], atol=1e-2)
+    for t, z in moved.trajectory.latents.items():
+        assert done.trajectory.latents[t].shape == z.shape
+        assert torch.equal(done.trajectory.latents[t][:, 0, :, :, 4:], z[:, 0, :, :, 4:])
+        assert torch.equal(done.trajectory.latents[t][:, 1:-1], z[:, 1:-1])
 
 
 def test_a_cut_off_object_is_completed_and_a_whole_one_is_not(tiny_dreamlayer: DreamLayer, made: LayeredResult) -> None:

@@ -131,6 +131,7 @@ def test_an_empty_effects_layer_is_kept_for_a_batch() -> None:
 
 @pytest.mark.parametrize(("change", "said"), [
     (LayerChange(layer=3), "got layer 3 of a stack of 3; give 0 .* to 2"),
+    (LayerChange(layer=3), "effects and residual layers that were taken off do not count"),
     (LayerChange(layer=-1), "got layer -1"),
     (LayerChange(layer=1, position=3), "got position 3 for layer 1; give 1 to 2"),
     (LayerChange(layer=1, position=0), "got position 0"),

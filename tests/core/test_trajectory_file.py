@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file  # pyright: ignore
 from torch import Tensor
 
-from dreamlayer_core.errors import FormatError, InputError, WeightsError
+from dreamlayer_core.errors import FormatError, InputError, OutputError, WeightsError
 from dreamlayer_core.formats import StoredTrajectory, TrajectorySettings, load_stack, load_trajectory, save_stack
 from dreamlayer_core.formats import trajectory as trajectory_module
 from dreamlayer_core.formats.trajectory import read_trajectory, write_trajectory
@@ -126,6 +126,17 @@ def test_damaged_files_are_told(tmp_path: Path, damage: Callable[[Path], object]
     damage(folder / "trajectory.safetensors")
     with pytest.raises(FormatError, match=message):
         load_trajectory(folder)
+
+
+def test_what_could_not_be_read_again_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, most = tmp_path / "t.safetensors", 4 * (4 * 3 * 4 * 5 * 6) + 2**16
+    monkeypatch.setattr(trajectory_module, "_MOST_BYTES", most - 1)
+    with pytest.raises(OutputError, match=f"would have {most} bytes, .* at most {most - 1} .*--no-trajectory"):
+        save_stack(_stack(), tmp_path / "s", trajectory=_stored())
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(trajectory_module, "_MOST_BYTES", most)
+    write_trajectory(_stored(), path)
+    assert path.stat().st_size <= most and len(read_trajectory(path).trajectory.latents) == 4
 
 
 def test_files_beyond_the_limit_are_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

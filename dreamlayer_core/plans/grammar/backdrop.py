@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from .scene import Edge, Relation, Scene, Thing
+from .scene import Edge, Phrase, Relation, Scene, Thing
 
 __all__ = ["backdrop", "background_prompt"]
 
 _HOLDS: frozenset[Relation] = frozenset({"on", "in", "against", "front", "along", "above"})
-_FLOORS = frozenset({"floor", "ground", "boden", "sol", "地上", "地面", "床"})
+# Built into a place: "in a library ... on the floor, by the wall" names the library once.
+_FIXTURES = frozenset({
+    "floor", "ground", "wall", "ceiling", "doorway", "windowsill", "sill", "ledge", "doorstep", "corner", "boden", "sol",
+    "地上", "地面", "床",
+})  # fmt: skip
+_WOODS = frozenset({"tree", "pine", "fir", "oak", "palm", "birch", "star", "light"})
 
 
 def backdrop(scene: Scene) -> list[Thing]:
@@ -17,14 +22,31 @@ def backdrop(scene: Scene) -> list[Thing]:
     carries the rest without itself lying on anything. Furniture is a thing: "a cup on a table" has two layers.
     """
     strong = [thing for thing in scene.things if _is_place(scene, thing)]
-    far = [thing for thing in scene.things if thing.level == -1 and thing.phrase.place == "scenery"]
+    far = [thing for thing in scene.things if thing.level == -1 and _is_far_scenery(thing.phrase)]
+    fixed = [thing for thing in scene.things if _is_fixture(thing.phrase) or _furnishes(scene, thing, strong)]
     if strong:
         carriers = _carriers(scene) if _only_overhead(scene, strong) else []
-        chosen = [*strong, *far, *carriers]
+        chosen = [*strong, *far, *fixed, *carriers]
         return _leaving_some(scene, [thing for thing in scene.things if thing in chosen])
     if far and len(far) < len(scene.things):
         return far
     return _carriers(scene)
+
+
+def _is_far_scenery(phrase: Phrase) -> bool:
+    """Hills and woods in the distance; a single tree there is a thing."""
+    return phrase.place == "scenery" or (phrase.many and phrase.count == 1 and phrase.head in _WOODS)
+
+
+def _furnishes(scene: Scene, thing: Thing, places: list[Thing]) -> bool:
+    """ "a stage with red curtains"."""
+    of = {place.index for place in places}
+    owned = any(edge.target == thing.index and edge.relation == "with" and edge.subject in of for edge in scene.edges)
+    return owned and thing.phrase.place == "scenery"
+
+
+def _is_fixture(phrase: Phrase) -> bool:
+    return phrase.definite and phrase.head in _FIXTURES
 
 
 def _is_place(scene: Scene, thing: Thing) -> bool:
@@ -63,7 +85,7 @@ def _carries(scene: Scene, thing: Thing) -> bool:
 def background_prompt(scene: Scene, places: list[Thing]) -> str:
     """ "a beach", "a beach under a blue sky", "a street at night"; plain ground where no place is named."""
     text = scene.plain
-    named = [place for place in places if not (place.phrase.definite and place.phrase.head in _FLOORS)]
+    named = [place for place in places if not _is_fixture(place.phrase)]
     places = named or places  # "in a library ... on the floor": the library
     if places:
         text = places[0].prompt

@@ -12,6 +12,7 @@ from .scene import Phrase, Relation, Thing
 __all__ = ["How", "Use", "belongs"]
 
 How = Literal["prep", "front", "with", "own", "object", "without"]
+_COMPANY = ("featuring", "plus")
 _BESIDE = ("front", "behind", "beside", "under", "above")
 
 
@@ -32,20 +33,22 @@ def belongs(use: Use, phrase: Phrase, sources: Sequence[Thing], after: Chunk) ->
     """
     living = any(thing.phrase.animate for thing in sources)
     if use.how != "with":
-        own = phrase.role == "body" or (phrase.role == "clothing" and living)
+        own = phrase.role == "body" or (phrase.role == "clothing" and living) or _is_own(phrase, living)
         return own and use.relation not in ("front", "behind", "between")
     if phrase.role in ("part", "body") or (phrase.role == "clothing" and living):
         return True
-    return _is_held(phrase, sources) or _is_carried(phrase, sources, after)
+    return _is_carried(phrase, sources, use.text, after)
 
 
-def _is_held(phrase: Phrase, sources: Sequence[Thing]) -> bool:
-    """ "A vase with flowers"; "a vase with two roses" are three things."""
-    return phrase.bare and phrase.role == "contents" and any(thing.phrase.role == "container" for thing in sources)
+def _is_own(phrase: Phrase, living: bool) -> bool:
+    """ "Leaning on his shovel", "a van with a surfboard on its roof"; "in front of his house" and "on her bed" are places."""
+    part = phrase.role == "part" or (living and phrase.size < 3 and phrase.role != "container")
+    return phrase.owned and part and not phrase.animate and (not phrase.place or phrase.role == "part")
 
 
-def _is_carried(phrase: Phrase, sources: Sequence[Thing], after: Chunk) -> bool:
-    """ "A waiter with a tray" carries it; "a man with a tree behind him" does not, nor "a man with a dog"."""
+def _is_carried(phrase: Phrase, sources: Sequence[Thing], text: str, after: Chunk) -> bool:
+    """ "A waiter with a tray", "a cake with candles"; not "with a tree behind him", "together with a box", "a beach with a tent"."""
     light = not phrase.animate and not phrase.place and phrase.size < 4
     placed = after.kind == "prep" and after.value in _BESIDE
-    return light and not placed and all(thing.phrase.animate for thing in sources)
+    bearers = all(thing.phrase.animate or not thing.phrase.place for thing in sources)
+    return light and not placed and bearers and " " not in text and text not in _COMPANY

@@ -48,17 +48,36 @@ def with_owners(chunks: Sequence[Chunk], describe: Callable[[Phrase, str], Phras
     found: list[Chunk] = []
     i = 0
     while i < len(chunks):
-        part = chunks[i + 1].phrase if i + 3 < len(chunks) else None
+        part = chunks[i + 1].phrase if i + 2 < len(chunks) else None
         kinds = [chunk.kind for chunk in chunks[i : i + 4]]
         if part is not None and chunks[i].text == "whose" and kinds == ["which", "np", "be", "adjective"]:
             spoken = describe(replace(part, prompt=part.spoken), chunks[i + 3].text).prompt
             described = replace(part, prompt=spoken, spoken=spoken, modifiers=(chunks[i + 3].text,))
             found += [Chunk("prep", link, "with"), Chunk("np", phrase=described)]
             i += 4
+        elif part is not None and chunks[i].text == "whose" and kinds[1] == "np":
+            said, after = _said(chunks, i + 2)
+            spoken = " ".join([part.spoken or part.prompt, *said])
+            found += [Chunk("prep", link, "with"), Chunk("np", phrase=replace(part, prompt=spoken, spoken=spoken, role="part"))]
+            i = after
         else:
             found.append(chunks[i])
             i += 1
     return found
+
+
+def _said(chunks: Sequence[Chunk], i: int) -> tuple[list[str], int]:
+    """What is said of "whose face": a verb and the object that is its own ("is covered in foam")."""
+    said: list[str] = []
+    i += i < len(chunks) and chunks[i].kind == "be"
+    if i < len(chunks) and chunks[i].kind in ("verb", "have"):
+        said.append(chunks[i].text)
+        own = chunks[i].value in ("own", "with")
+        i += 1
+        if own and i < len(chunks) and (phrase := chunks[i].phrase) is not None:
+            said.append(phrase.spoken or phrase.prompt)
+            i += 1
+    return said, i
 
 
 def _lists(chunks: Sequence[Chunk], i: int, count: int) -> bool:
@@ -79,9 +98,13 @@ def _from_before(chunks: list[Chunk], complete: Complete) -> list[Chunk]:
     parts: dict[int, list[Chunk]] = {}  # group -> the phrases that tell its members apart
     kept: list[Chunk] = []
     group: int | None = None
-    for chunk in chunks:
+    subject: int | None = None  # the first phrase of the clause
+    for i, chunk in enumerate(chunks):
         if chunk.kind == "np":
             group = len(kept)
+            subject = group if subject is None else subject
+        elif chunk.kind == "headless" and subject is not None and _starts_over(chunks, i):
+            group = subject
         if chunk.kind != "headless" or chunk.phrase is None:
             kept.append(chunk)
             continue
@@ -95,6 +118,13 @@ def _from_before(chunks: list[Chunk], complete: Complete) -> list[Chunk]:
         else:
             kept.append(told)
     return [member for i, chunk in enumerate(kept) for member in _members(chunk, parts.get(i, []))]
+
+
+def _starts_over(chunks: Sequence[Chunk], i: int) -> bool:
+    """ "The black cat lies on a chair, [the grey one] on a sofa": the noun of the subject, not of the chair."""
+    after = chunks[i + 1].kind if i + 1 < len(chunks) else "stop"
+    placed = any(chunk.kind in ("prep", "verb") for chunk in chunks[:i])
+    return placed and chunks[i - 1].kind in ("and", "comma", "stop", "which") and after in ("prep", "verb", "be")
 
 
 def _drop_glue(kept: list[Chunk], group: int) -> None:

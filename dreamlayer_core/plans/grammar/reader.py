@@ -103,6 +103,8 @@ class _Reader:
             return True
         if last.how == "with" and phrase.animate and not before.animate and before.role in ("body", "part", "clothing"):
             return False  # "a man with a beard and a woman"
+        if last.how == "with" and self.glue == "comma" and before.bare and not phrase.bare:
+            return False  # "a grill with skewers, a cooler"
         if last.how == "with" and self._next().kind == "prep":
             return not (self._next(2).phrase is not None and self.glue == "comma")
         if self._has_predicate() or (phrase.place == "place") != (before.place == "place"):
@@ -150,8 +152,9 @@ class _Reader:
                 self.scene.edges += [Edge(source.index, use.relation, target.index, "") for source in sources]
             return
         owns = use.how == "own" and not phrase.animate
-        if owns or (sources and belongs(use, phrase, sources, self._next())):
-            self._extra(sources, f"{use.text}{self.scene.space}{phrase.spoken or phrase.prompt}".strip())
+        if owns or (sources and belongs(use, phrase, sources, self._placing())):
+            bearers = sources if phrase.many and len(sources) == 2 or use.how == "own" else sources[-1:]
+            self._extra(bearers, f"{use.text}{self.scene.space}{phrase.spoken or phrase.prompt}".strip())
             self.anchor = sources or self.anchor
             return
         things = mentioned(self.scene, phrase)
@@ -161,6 +164,10 @@ class _Reader:
             for target in things:
                 self.scene.edges += [Edge(source.index, use.relation, target.index, use.text) for source in sources]
         self.anchor = things
+
+    def _placing(self) -> Chunk:
+        """The preposition after a phrase, where it is about the phrase: "a boy with a tree behind him", not "behind a fence"."""
+        return self._next() if self._next(2).kind not in ("np", "quote") else Chunk("stop")
 
     def _edges(self, things: list[Thing], use: Use) -> None:
         for target in use.sources:

@@ -61,7 +61,7 @@ def endpoint(monkeypatch):
         def do_POST(self):
             asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
             begun.set()
-            free.wait(10)
+            free.wait(60)
             body = json.dumps({"choices": [{"message": {"content": json.dumps(PLAN)}}]}).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
@@ -129,6 +129,12 @@ def test_edited_plans_are_checked_before_anything_runs(node, text_preview):
     graph = {"1": {"class_type": "DreamLayerPlan", "inputs": inputs}, "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 1]}}}
     valid, _, _, errors = asyncio.run(execution.validate_prompt("test", graph, None))
     assert not valid and "found no plan" in str(errors)
+    inputs["edited_plan"] = ["1", 2]  # through a wire it is not known yet, and is checked when it comes
+    graph["2"]["inputs"]["source"] = ["3", 2]
+    graph["3"] = {"class_type": "DreamLayerPlan", "inputs": inputs}
+    graph["1"]["inputs"] = inputs | {"edited_plan": ""}
+    valid, error, _, errors = asyncio.run(execution.validate_prompt("test", graph, None))
+    assert valid, (error, errors)
     inputs["edited_plan"] = ""
     assert asyncio.run(execution.validate_prompt("test", graph, None))[0]
 
@@ -184,9 +190,19 @@ def test_no_endpoint(node, told):
     assert node.fingerprint_inputs(planner="endpoint")
 
 
+def test_a_workflow_does_not_use_what_was_not_chosen_for_this(node, told, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    monkeypatch.setenv("OPENAI_MODEL", "g")
+    with told("OPENAI_.*DREAMLAYER_LLM_URL") as caught:
+        node.execute(sentence=SENTENCE, planner="endpoint")
+    assert KEY not in str(caught.value)
+    assert node.execute(sentence=SENTENCE).args[0].rows == ROWS + 1
+
+
 def test_the_user_stops_an_endpoint(node, endpoint):
     endpoint.free.clear()
-    threading.Thread(target=lambda: endpoint.begun.wait(5) and comfy.model_management.interrupt_current_processing(), daemon=True).start()
+    threading.Thread(target=lambda: endpoint.begun.wait(60) and comfy.model_management.interrupt_current_processing(), daemon=True).start()
     with pytest.raises(comfy.model_management.InterruptProcessingException):
         node.execute(sentence=SENTENCE, planner="endpoint")
     assert not comfy.model_management.processing_interrupted()

@@ -10,6 +10,7 @@ from ..scene import Phrase
 from ..tables import Fixed, match_at
 from ..tokens import Token
 from . import nouns, words
+from .guess import is_content
 from .inflection import Verb, doing, verb
 from .lexicon import is_adjective, is_colour, is_noun
 from .noun_phrase import LONGEST_OF, Parsed, noun_phrase
@@ -21,6 +22,9 @@ _SET_PHRASES: tuple[tuple[Kind, Fixed], ...] = (
     ("spot", words.SPOTS), ("verb", words.LEADS), ("verb", words.ATTRIBUTES),
 )  # fmt: skip
 _AFTER_NAMES = ("with", "featuring", "showing", "depicting", "of")  # "in the style of Monet with a boat"
+_OUTSIDE = ("outside", "in front of", "behind", "next to", "beside", "near", "by")
+_PLACING = ("inside", "inside of", "through", "across", "throughout", "within", "in the middle of", "at the edge of")
+_PLACES_BY = ("in", "on", "at", "inside", "by", "near", "next", "under", "against", "walking", "standing", "sitting")
 _SHOWING = ("of", "showing", "depicting", "with", "featuring", "shows", "depicts", "from", "in", "that")
 
 
@@ -33,6 +37,10 @@ def _set_phrase(tokens: Sequence[Token], i: int) -> tuple[Chunk, int] | None:
             text = " ".join(token.lower for token in tokens[i : i + match[0]])
             best = Chunk(kind, text, match[1]), i + match[0]
     return best
+
+
+def _is_unknown(phrase: Phrase) -> bool:
+    return not (phrase.place or phrase.animate or phrase.role) and not is_noun(phrase.head) and phrase.count == 1
 
 
 class _Chunker:
@@ -82,6 +90,10 @@ class _Chunker:
             return 0
         if chunk.value == "style" and self._is_modifier(after):
             return 0
+        if chunk.kind == "spot" and after < len(self.tokens) and is_noun(self.tokens[after].lower):
+            return 0  # "in the front [yard]"
+        if chunk.value == "swallow" and chunk.text.endswith(" in") and self.found and self.found[-1].kind == "np":
+            chunk = Chunk("verb", chunk.text, "own")  # "a mime painted in silver"
         if chunk.value == "swallow":
             after = self._to_comma(after)
         if chunk.kind == "mood":
@@ -130,6 +142,9 @@ class _Chunker:
                 )
             else:
                 return 0
+        elif word == "by" and self._names_artist(i + 1):
+            self._put("style", word)
+            return self._to_comma(i + 1)
         elif word in words.PREPOSITIONS:
             gazing = word == "at" and self.found and self.found[-1].text in words.GAZING
             self._put("prep", word, "none" if gazing else words.PREPOSITIONS[word])
@@ -137,13 +152,21 @@ class _Chunker:
             return 0
         return i + 1
 
+    def _names_artist(self, i: int) -> bool:
+        """ ", by Ivan Aivazovsky": capitals after a comma, or two of them."""
+        shown = [token.text[:1].isupper() and token.kind == "word" for token in self.tokens[i : i + 2]]
+        listed = bool(self.found) and self.found[-1].kind in ("comma", "stop", "style")
+        return bool(shown) and shown[0] and (listed or all(shown[:2]) and len(shown) == 2)
+
     def _is_function(self, word: str) -> bool:
         return word in words.PREPOSITIONS or word in words.BE or word in words.RELATIVES or word in ("and", "or")
 
     def _verb(self, i: int) -> int:
         """A verb after its subject. Before any noun phrase an -ing word is an adjective ("running dogs")."""
         word = self.tokens[i].lower
-        form = verb(word) or self._unlisted(word)
+        if "-" in word or (self.found and self.found[-1].text == "whose"):
+            return 0  # "snow-capped", "whose face"
+        form = verb(word) or self._unlisted(word, self._has_object(i))
         if form is None or not self.found or self.found[-1].kind in ("stop", "verb") and self.found[-1].value != "drop":
             return 0
         before = self.found[-1].kind
@@ -161,15 +184,25 @@ class _Chunker:
             return 0
         text = word if form.form == "ed" and word.endswith("ed") else form.doing
         use = "drop" if form.base in words.DROPPED_VERBS else form.use
+        if use == "plain" and self._of_its_own(i + 1, form):
+            use = "own"
         self.found.append(Chunk("verb", text, use, finite=form.form in ("s", "base"), plural=form.form == "base"))
         return i + 1
 
-    def _unlisted(self, word: str) -> Verb | None:
+    def _unlisted(self, word: str, takes_object: bool) -> Verb | None:
         """ "A juggler entertains a girl": an -s word after a noun phrase that is no noun."""
         after_noun = bool(self.found) and self.found[-1].kind == "np"
-        if not after_noun or not word.endswith("s") or len(word) < 4 or is_noun(word) or is_adjective(word):
+        named = is_noun(word) and not takes_object  # "a smith hammers a shoe"
+        if not after_noun or not word.endswith("s") or len(word) < 4 or named or is_adjective(word):
             return None
         return Verb("plain", "s", doing(word[:-1]), word[:-1])
+
+    def _of_its_own(self, i: int, form: Verb) -> bool:
+        """ "stuffing its cheeks", "breathing blue fire", with any verb: of the doer, unlike "pulling a sled"."""
+        word = self.tokens[i].lower if i < len(self.tokens) and self.tokens[i].kind == "word" else ""
+        if word in words.POSSESSIVES:
+            return form.base not in words.TRANSITIVE
+        return not form.base and form.form == "ing" and is_content(word) and word not in words.VAGUE
 
     def _takes_object(self, form: Verb) -> bool:
         """ "feeding pigeons" is a verb and its object, "running dogs" are dogs."""
@@ -214,20 +247,39 @@ class _Chunker:
             return 0
         if phrase.role == "style" and not phrase.bare:
             parsed = replace(parsed, phrases=tuple(replace(phrase, role="") for phrase in parsed.phrases))
-        for k, phrase in enumerate(map(self._placed, parsed.phrases)):
+        for k, phrase in enumerate(parsed.phrases):
+            phrase = self._placed(phrase, following)
             if k:
                 self._put("and")
             self.found.append(Chunk("headless" if parsed.headless else "np", phrase.prompt, phrase=phrase))
         return parsed.after
 
-    def _placed(self, phrase: Phrase) -> Phrase:
-        """Names after "in" are places ("in Ravenna"); so is whatever a text begins inside of."""
+    def _placed(self, phrase: Phrase, following: str) -> Phrase:
+        """Names after "in" are places ("in Ravenna"); so is whatever a text begins inside of, and what no list has."""
         before = self.found[-1] if self.found else None
+        if before is not None and before.text in _OUTSIDE and phrase.head in nouns.BUILDINGS:
+            return replace(phrase, place="building")
+        if before is not None and before.kind == "prep" and phrase.role == "style" and phrase.place:
+            return replace(phrase, role="")  # "against a flowery wallpaper"
         if before is None or before.kind != "prep" or phrase.place == "place" or phrase.role == "container":
             return phrase
         name = before.text in ("in", "at") and phrase.bare and phrase.spoken[:1].isupper() and phrase.role == ""
         inside = before.text in ("inside", "inside of") and len(self.found) == 1
+        if not (name or inside) and _is_unknown(phrase):
+            return self._unknown_target(phrase, before, following)
         return replace(phrase, place="place") if name or inside else phrase
+
+    def _unknown_target(self, phrase: Phrase, before: Chunk, following: str) -> Phrase:
+        """ "at a qanat" is a place; "a woman in a kaftan on a boat" wears it."""
+        if before.text in _PLACING or (before.text == "at" and before.value == "in"):
+            return replace(phrase, place="place")
+        if before.text != "in":
+            return phrase
+        owner = self.found[-2].phrase if len(self.found) > 1 else None
+        worn = owner is not None and owner.animate and (phrase.bare or phrase.many or following in _PLACES_BY)
+        if worn:
+            return replace(phrase, role="clothing")
+        return phrase if phrase.bare or phrase.many else replace(phrase, place="place")
 
     def _picture_of(self, i: int) -> int:
         """Past "an oil painting of", "a photo showing": the picture itself is none of its things."""
@@ -265,6 +317,8 @@ class _Chunker:
         if on_colour:  # "isolated on white"
             ground = Phrase(prompt=f"a {word} background", head="background", modifiers=(word,), place="place")
             self.found.append(Chunk("np", word, phrase=ground))
+        elif is_colour(word) and self.found and self.found[-1].value == "own":  # "dressed in white"
+            self.found.append(Chunk("np", word, phrase=Phrase(prompt=word, head=word, spoken=word, bare=True)))
         elif is_adjective(word) and self.found and self.found[-1].kind in ("be", "adjective", "and", "comma", "skip"):
             if self.found[-1].kind == "adjective":  # "bright red"
                 word = f"{self.found.pop().text} {word}"

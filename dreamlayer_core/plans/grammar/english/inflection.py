@@ -73,7 +73,8 @@ def doing(base: str) -> str:
 def _doubled(base: str) -> str:
     """run -> runn, sit -> sitt; not for two vowels (sleep) or w, x, y."""
     short = len(base) >= 3 and base[-1] not in "aeiouwxy" and base[-2] in "aeiou" and base[-3] not in "aeiou"
-    stressed = len(base) <= 4 or base in ("admit", "begin", "equip")
+    syllables = sum(letter in "aeiou" for letter in base)
+    stressed = (len(base) <= 5 and syllables == 1) or base in ("admit", "begin", "equip")
     return base + base[-1] if short and stressed else base
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from . import nouns, words
-from .inflection import singular
+from ..tables import listed
+from . import beings, nouns, places, things, words
+from .inflection import singular, verb
 
-__all__ = ["is_adjective", "is_colour", "is_noun", "noun_facts", "size_of"]
+__all__ = ["is_adjective", "is_colour", "is_noun", "is_place_compound", "noun_facts", "size_of"]
 
 _NOUNS = (
     nouns.PLACES | nouns.BUILDINGS | nouns.GLOBES | nouns.SCENERY | nouns.MOODS | nouns.BODY | nouns.ANIMATE | nouns.PARTS | nouns.CLOTHES | nouns.CONTAINERS
     | nouns.CONTENTS | nouns.MASS | nouns.UNIQUE | nouns.PAIRED | nouns.GROUPS | nouns.ING_NOUNS | nouns.ED_NOUNS
+    | things.THINGS
     | frozenset().union(*nouns.SIZES.values()) | frozenset(nouns.IRREGULAR) | nouns.SINGULAR_S | nouns.SAME_PLURAL
 )  # fmt: skip
 _ADJECTIVE_NOUNS = frozenset(
@@ -25,13 +27,36 @@ _SIZE_WORDS = {"tiny": -2, "miniature": -2, "mini": -1, "small": -1, "little": -
                "gigantic": 2, "enormous": 2, "massive": 2}  # fmt: skip
 
 
+_NO_PLACES = listed("""
+    laptop tabletop blacktop rooftop-tent desktop carrot carport inside outside beside upside alongside driftwood plywood
+    plasterboard headboard flowerbed-frame halfway someway anyway subway passport sport support transport island-chair
+    flatbed sunbed waterbed daybed embed seabird bloodshore wormwood dogwood redwood rosewood hardwood firewood softwood
+    brushwood boxwood sandwood stopfront shirtfront garland piggybank sandbank hilltop treetop tanktop countertop
+    worktop stovetop bottletop snowbank mushroom mushrooms broom bridegroom groom away sway always
+    sideways edgeways giveaway runaway takeaway breakaway castaway faraway railway
+""")
+_NO_BEINGS = (
+    things.THINGS | nouns.CLOTHES | nouns.PARTS | nouns.CONTAINERS | nouns.STYLES | nouns.MOODS
+    | listed("""
+        toaster mixer cutter lighter opener heater cooker sprinkler container holder cleaner poster counter hanger planter
+        roller shaker washer dryer burner tanker freighter cruiser chopper cooler cover trailer locker folder binder marker
+        sticker blender pointer streamer letter water flower river tower shower corner paper
+    """)
+)
 _CONTENTS = frozenset(map(singular, nouns.CONTENTS))
 
 
 def is_noun(word: str) -> bool:
     lower = word.lower()
     one = singular(lower)
-    return lower in _NOUNS or one in _NOUNS or one in _ADJECTIVE_NOUNS or one in words.NOUN_COLOURS
+    listed = lower in _NOUNS or one in _NOUNS or one in _ADJECTIVE_NOUNS or one in words.NOUN_COLOURS
+    return listed or _is_doer(one) or is_place_compound(one)
+
+
+def is_place_compound(word: str) -> bool:
+    """ "brickyard", "ropewalk": a place by its ending, after a word of at least three letters."""
+    ending = next((end for end in places.PLACE_ENDINGS if word.endswith(end)), "")
+    return bool(ending) and len(word) >= len(ending) + 3 and word not in _NO_PLACES
 
 
 def is_colour(word: str) -> bool:
@@ -49,8 +74,15 @@ def is_adjective(word: str) -> bool:
     return lower.endswith(words.ADJECTIVE_ENDINGS) and not is_noun(lower)
 
 
+def _is_doer(word: str) -> bool:
+    """ "wrestler", "rower": who does what a listed verb says."""
+    stems = (word[:-2], word[:-1], word[:-3])
+    return len(word) > 4 and word.endswith("er") and any((form := verb(stem)) and form.base == stem for stem in stems)
+
+
 def size_of(head: str, modifiers: tuple[str, ...]) -> int:
     base = next((size for size, listed in nouns.SIZES.items() if head in listed), 2)
+    base = max(base, 4 if head in things.HUGE else 3 if head in things.LARGE else 0)
     return max(0, min(5, base + sum(_SIZE_WORDS.get(word, 0) for word in modifiers)))
 
 
@@ -59,7 +91,11 @@ def noun_facts(head: str, shown: str) -> dict[str, object]:
     forms = {head, shown.lower()}
     kinds = {"place": nouns.PLACES, "building": nouns.BUILDINGS, "globe": nouns.GLOBES, "scenery": nouns.SCENERY}
     place = next((kind for kind, listed in kinds.items() if forms & listed), "")
-    return {"place": place, "animate": bool(forms & nouns.ANIMATE), "role": _role(forms, head)}
+    animate = bool(forms & nouns.ANIMATE) or (not place and head not in _NO_BEINGS and (beings.is_agent(head) or _is_doer(head)))
+    if not place and not animate and is_place_compound(head):
+        place = "place"
+    role = _role(forms, head)
+    return {"place": place, "animate": animate, "role": "" if place and role == "abstract" else role}
 
 
 def _role(forms: set[str], head: str) -> str:

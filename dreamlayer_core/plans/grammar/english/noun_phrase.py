@@ -10,6 +10,7 @@ from ..scene import Phrase
 from ..tables import match_at
 from ..tokens import Token
 from . import nouns, words
+from .guess import can_modify, is_content, is_gerund_name, looks_adjective, noun_follows
 from .inflection import article, is_plural, singular, verb
 from .lexicon import is_adjective, is_colour, is_noun, noun_facts, size_of
 from .quantity import Quantity, number_of, quantity_at, word_at
@@ -48,18 +49,20 @@ def _ends_noun(tokens: Sequence[Token], i: int, has_noun: bool, last: str, one: 
     ):
         return True
     if not has_noun:
-        return False
+        return is_colour(last) and (form := verb(word)) is not None and form.form == "s" and not is_noun(word)
     if number_of(word) and word != "one":
         return True
     found = verb(word)
-    if found is None and is_plural(word) and is_plural(last) and word_at(tokens, i + 1) in words.DETERMINERS:
-        return True  # "torches entertains a": an unlisted verb
+    if word.endswith("ly") and not is_adjective(word) and not is_noun(word):
+        return True
+    if found is None and is_plural(word) and _is_predicate(tokens, i, last):
+        return True  # "overalls bends over", "the dog nudges a": an unlisted verb
     if found is None:
         return one and is_plural(word) and not is_noun(word) and not is_plural(last)
     if found.form == "ing":
-        return word not in nouns.ING_NOUNS
+        return word not in nouns.ING_NOUNS and not is_gerund_name(tokens, i)
     if found.form == "ed":
-        return word not in nouns.ED_NOUNS and not is_noun(word)
+        return word not in nouns.ED_NOUNS and not is_noun(word) and not (word == "shot" and not _goes_on(tokens, i + 1))
     if found.form == "s":
         return not is_noun(word) if is_plural(last) else one or not is_noun(word)
     following = word_at(tokens, i + 1)
@@ -68,6 +71,17 @@ def _ends_noun(tokens: Sequence[Token], i: int, has_noun: bool, last: str, one: 
     ):
         return True  # "an apple and a book lie on", "a boy and a girl bake cookies"
     return is_plural(last) and not is_noun(word_at(tokens, i + 1))
+
+
+def _goes_on(tokens: Sequence[Token], i: int) -> bool:
+    return is_content(word_at(tokens, i)) or word_at(tokens, i) in words.DETERMINERS
+
+
+def _is_predicate(tokens: Sequence[Token], i: int, last: str) -> bool:
+    following = word_at(tokens, i + 1)
+    if is_plural(last):
+        return not is_noun(word_at(tokens, i))
+    return following in words.DETERMINERS
 
 
 def _is_noun_here(tokens: Sequence[Token], i: int) -> bool:
@@ -83,12 +97,14 @@ def _modifiers(tokens: Sequence[Token], i: int, one: bool) -> tuple[list[str], i
     """(words as they stand, where they end, whether a noun is among them, colours given as alternatives)."""
     found: list[str] = []
     groups: list[list[str]] = [[]]
-    has_noun, last = False, ""
+    has_noun, sure, last = False, False, ""  # sure: a noun that is listed; an unknown word may yet turn out to be an adjective
     while i < len(tokens):
-        glue = "" if has_noun else _joins_adjectives(tokens, i, bool(found))
+        described = one or (bool(groups[0]) and is_adjective(groups[0][0]))
+        glue = "" if sure or (has_noun and not (described and looks_adjective(last))) else _joins_adjectives(tokens, i, bool(found))
         if glue:
             found.append(glue)
             groups.append([])
+            has_noun = False  # an unknown word before it was an adjective after all
             i += 1 + (word_at(tokens, i + 1) == "and" and tokens[i].kind == "comma")
             continue
         word = word_at(tokens, i)
@@ -99,11 +115,12 @@ def _modifiers(tokens: Sequence[Token], i: int, one: bool) -> tuple[list[str], i
             break
         if word == "one" and found and not has_noun:
             break
-        if has_noun and is_adjective(word) and not is_noun(word) and "'" not in word:
+        if has_noun and is_adjective(word) and not is_noun(word) and "'" not in word and not noun_follows(tokens, i + 1):
             break
         found.append(tokens[i].text)
         groups[-1].append(word)
         has_noun = has_noun or (not light and _is_noun_here(tokens, i))
+        sure = sure or (has_noun and is_noun(word))
         last, i = word, i + 1
     return found, i, has_noun, groups
 
@@ -130,17 +147,12 @@ def _joins_adjectives(tokens: Sequence[Token], i: int, begun: bool) -> str:
     if not comma and word_at(tokens, i) != "and":
         return ""
     word = word_at(tokens, after)
-    if not is_adjective(word) or word in ("left", "right"):
+    listed = is_adjective(word)
+    if word in ("left", "right") or not (listed or (comma and can_modify(tokens, after))):
         return ""
     following = word_at(tokens, after + 1)
-    more = after + 2 < len(tokens) and tokens[after + 1].kind == "comma" and is_adjective(word_at(tokens, after + 2))
-    goes_on = (
-        more
-        or following
-        and following not in words.PREPOSITIONS
-        and following not in words.RELATIVES
-        and following not in words.BE
-    )
+    more = after + 2 < len(tokens) and tokens[after + 1].kind == "comma" and can_modify(tokens, after + 2)
+    goes_on = more or is_content(following) or following in ("and", "like")
     return ("," if comma and after == i + 1 else "and") if goes_on or word in words.COLOURS else ""
 
 
@@ -213,11 +225,19 @@ def _phrase(modifiers: list[str], noun: str, quantity: Quantity, groups: list[li
     facts: dict[str, Any] = noun_facts(head, noun)
     if modifiers and f"{modifiers[-1].lower()} {noun.lower()}" in nouns.COMPOUND_PLACES:
         facts |= {"place": "place", "role": ""}
+    if facts["role"] == "abstract" and _is_concrete(head, modifiers, quantity):
+        facts["role"] = ""
     return Phrase(
         prompt=_prompt(modifiers, shown, quantity, plural), head=head, plural=_joined([*modifiers, noun]), modifiers=flat,
         count=quantity.count, stated=quantity.stated, definite=quantity.determiner in ("the", "this", "that", "these", "those"),
         bare=not quantity.determiner, owned=quantity.determiner in words.POSSESSIVES, many=plural, size=size_of(head, flat), **facts,
     )  # fmt: skip
+
+
+def _is_concrete(head: str, modifiers: list[str], quantity: Quantity) -> bool:
+    """ "a power line", "a vintage camera" are things; "in a line", "the camera" are not."""
+    named = bool(modifiers) and not is_adjective(modifiers[-1])
+    return (head in nouns.CONCRETE_NAMED and named) or (head == "camera" and quantity.determiner != "the")
 
 
 def _joined(parts: Sequence[str]) -> str:
@@ -255,12 +275,14 @@ def _with_of(tokens: Sequence[Token], phrase: Phrase, quantity: Quantity, after:
     content = inner.phrases[-1]
     if phrase.head in nouns.GROUPS and content.count > 1:
         return Parsed(inner.phrases, inner.after)
-    if phrase.role == "body" and content.animate:
+    if phrase.role in ("body", "part") and not phrase.place and not content.place and phrase.definite:
         return inner  # "on the shoulders of a man": on the man
     tail = _spoken(tokens[after : inner.after])
     whole = replace(
         phrase, prompt=f"{phrase.prompt} {tail}", plural=f"{phrase.plural} {tail}", spoken=f"{phrase.spoken} {tail}",
     )  # fmt: skip
+    if phrase.place == "scenery" and content.place == "building":
+        whole = replace(whole, place="place")  # "the bridge of a starship"
     if phrase.head in nouns.GROUPS or phrase.role == "abstract" or phrase.head in nouns.ING_NOUNS:
         whole = replace(
             whole, head=content.head, place=content.place, animate=content.animate, size=content.size, role=content.role,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..tables import listed, mapped
+from . import beings, places, things
 
 PLACES = listed("""
     pizzeria diner cockpit doorstep doorway classroom courtroom ballpark racetrack circus-ring canteen bus-stop
@@ -34,7 +35,7 @@ PLACES = listed("""
     interior indoors outdoors nightsky horizon heath moor fjord oasis volcano crater sidewalk crossroads
     intersection crosswalk
     schoolyard boardwalk riverside hillside mountainside savannas canal wheatfield cornfield
-""")
+""") | places.PLACES
 BUILDINGS = listed("""
     church cathedral temple shop store mall supermarket gym stadium arena theater theatre museum gallery hospital
     station factory
@@ -42,18 +43,18 @@ BUILDINGS = listed("""
     palace tent igloo
     tower lighthouse mansion cottage mosque synagogue pyramid hotel shed garage chapel monastery windmill skyscraper
     bus train subway airplane plane ship submarine elevator
-""")  # places for what is inside them, things for all else
+""") | places.BUILDINGS  # places for what is inside them, things for all else
 GLOBES = listed("moon mars planet venus asteroid")  # places for what is on them
 COMPOUND_PLACES = frozenset({
     "circus ring", "boxing ring", "bus stop", "gas station", "ski slope", "ice rink", "hockey rink", "book shop", "dance floor",
     "control room", "tennis court", "train tracks", "football pitch", "golf course", "race track", "ice floe", "mountain top",
-    "river bank", "lily pad pond", "river bed", "construction site", "camp site", "mountain pass", "city roof",
+    "river bank", "market stall", "power plant", "reading nook", "lily pad pond", "river bed", "construction site", "camp site", "mountain pass", "city roof",
 })  # fmt: skip
 SCENERY = listed("""
     wall hill mountain hilltop mountaintop bridge roof stairs staircase steps peak cloud dune track rail railway
     cliff slope
     curtain windowsill sill ledge rock rocks
-""")  # places where nothing else is one
+""") | places.SCENERY  # places where nothing else is one
 MOODS = listed("""
     sunset sunrise dawn dusk night nighttime midnight noon midday morning afternoon evening twilight day daytime
     rain drizzle
@@ -79,7 +80,7 @@ STYLES = listed("""
     polaroid footage cinematography pixel-art lineart clipart icon logo design graphic graphics vector storybook
     fresco
     daguerreotype panorama solo selfie exposure background-blur blur vignette reflections engine rays
-""")
+""") | things.STYLE_WORDS
 ABSTRACT = listed("""
     camera viewer distance other others air front back top bottom middle center centre side left right foreground way
     rest hurry motion action fun love peace joy sadness anger row line circle pair row rows
@@ -91,6 +92,7 @@ ABSTRACT = listed("""
     place contrast direction opposite amount size shape color colour length end beginning part half past future today
     turn sight focus reason reasons care attention speed balance formation conversation
 """)
+CONCRETE_NAMED = listed("line circle key model code tool system number letter seat side end card tag back")
 ANIMATE = listed("""
     man woman boy girl child kid baby toddler person people lady gentleman guy girls couple family crowd human
     teenager
@@ -132,7 +134,7 @@ ANIMATE = listed("""
     dragonfly ladybug ladybird beetle ant spider scorpion snail slug worm caterpillar grasshopper cricket poodle
     labrador
     terrier bulldog retriever corgi husky dalmatian beagle dachshund chihuahua shepherd pug tabby samoyed
-""")
+""") | beings.BEINGS
 BODY = listed("""
     eye eyes hair fur mane tail wing wings beak ear ears nose mouth lips teeth tooth tongue face head neck shoulder
     shoulders
@@ -153,7 +155,7 @@ PARTS = listed("""
     foam cream screen
     keys strings pages spikes ribbon tassels fringe embroidery logo inscription writing lettering crest flame flames
     wick
-""")
+""") | things.PART_WORDS
 CLOTHES = listed("""
     hat cap helmet crown tiara hood scarf shawl veil mask glasses sunglasses goggles monocle earring earrings necklace
     bracelet ring watch tie bowtie bow-tie bow ribbon shirt t-shirt tshirt blouse sweater pullover hoodie jumper
@@ -167,7 +169,7 @@ CLOTHES = listed("""
     backpack bandana headband headscarf turban beanie beret sombrero collar leash bell harness headphones badge
     tattoo tattoos
     makeup lipstick wig satchel eyepatch wreath garland bonnet fedora overalls dungarees
-""")
+""") | things.GEAR
 CONTAINERS = listed("""
     vase bowl cup mug glass plate dish basket pot jar bottle box crate bucket tray pan pitcher jug teapot kettle bag
     sack
@@ -215,7 +217,7 @@ SINGULAR_S = listed("""
     walrus
     virus circus lotus hibiscus crocus eucalyptus minibus abacus mess atlas pancreas asparagus citrus papyrus news
     dais
-    tennis trellis oasis cutlass eyeglass hourglass harness countess duchess hostess headdress sundress campus genius
+    tennis trellis sports oasis cutlass eyeglass hourglass harness countess duchess hostess headdress sundress campus genius
     pegasus venus campus hummus address business wilderness darkness chaos cosmos
 """)
 PAIRED = listed("""
@@ -223,7 +225,8 @@ PAIRED = listed("""
     skis
     sneakers sandals heels slippers goggles pliers tongs mittens leggings tights pajamas pyjamas overalls dungarees
     eyes
-    wings skates chopsticks dice
+    wings skates chopsticks dice pads stockings clogs loafers moccasins gauntlets earbuds earphones crutches stirrups
+    cufflinks stilettos stilts
 """)
 GROUPS = listed("group pair couple trio set collection bunch quartet dozens cluster handful duo")
 COLLECTIVES = listed("""

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..tokens import Token
-from . import nouns, words
-from .inflection import is_plural
-from .lexicon import is_adjective
+from . import nouns, things, words
+from .inflection import verb
 
 __all__ = ["Quantity", "number_of", "quantity_at", "word_at"]
 
@@ -77,9 +76,10 @@ def quantity_at(tokens: Sequence[Token], i: int) -> Quantity:
 
 def _is_one_pair(tokens: Sequence[Token], i: int) -> bool:
     """ "a pair of red shoes" is one thing, "a pair of dogs" two."""
-    while is_adjective(word_at(tokens, i)) and not is_plural(word_at(tokens, i)):
-        i += 1
-    return word_at(tokens, i) in nouns.PAIRED
+    last = ""
+    while (word := word_at(tokens, i)) and word not in words.PREPOSITIONS and word not in ("and", "or") and not verb(word):
+        last, i = word, i + 1
+    return last in nouns.PAIRED or last in things.GEAR
 
 
 def _collective(word: str, after: int, of: bool, determiner: str) -> Quantity | None:

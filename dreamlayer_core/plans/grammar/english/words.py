@@ -115,7 +115,8 @@ PREPOSITION_PHRASES = sequences({
     "front": "in front of; at the foot of; at the base of; at the front of; ahead of; out in front of; right in front of; directly in front of; just in front of; "
              "in the foreground of",
     "behind": "out from behind; from behind; in back of; at the back of; in the back of; hidden behind; right behind; just behind; directly behind; "
-              "partly behind; partially behind; half hidden behind; in the background of",
+              "partly behind; partially behind; half hidden behind; hidden by; obscured by; concealed by; blocked by; "
+              "half-hidden by; half-hidden behind; partly hidden by; partially hidden by; in the background of",
     "above": "high above; right above; just above; directly above; over the top of",
     "under": "right under; directly under; just below; directly below; right beneath",
     "between": "in between; in the space between; right between; halfway between",
@@ -180,6 +181,8 @@ ATTRIBUTES = sequences({
     "own": "full of; filled with; filled by; covered with; covered in; covered by; made of; made from; made out of; decorated with; "
            "adorned with; painted with; dressed in; dressed as; wrapped in; coated with; coated in; topped with; stuffed with; "
            "shaped like; carved from; carved out of; loaded with; packed with; with the words; with the text; dusted with; "
+           "dressed all in; clad all in; dressed entirely in; draped with; draped in; crammed with; strewn with; studded with; "
+           "laden with; encrusted with; armed with; equipped with; lined with; smeared with; splattered with; "
            "in the shape of; in the form of; drizzled with; sprinkled with; framed by; clad in; painted in",
 })  # fmt: skip
 LEADS = sequences({
@@ -256,6 +259,8 @@ NOT_NOUNS = listed("""
     and or but then also too there here very only just so together please now still yet again once almost quite
     rather slightly gently slowly quickly brightly calmly peacefully happily quietly proudly softly directly
     side-by-side
+    adrift aground ashore aloft ajar astray abreast
+    half partly partially fully mostly nearly barely overhead
     all slowly lazily gracefully apart upright nearby away outside around up down off out over forward backward
     respectively simultaneously everywhere somewhere else today asleep awake alone afloat ablaze aglow while than is
     was
