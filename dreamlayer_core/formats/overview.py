@@ -51,7 +51,7 @@ def draw_overview(
 
 
 def _header(stack: LayerStack) -> Image.Image:
-    title = stack.global_prompt.strip() or ", ".join(layer.name for layer in stack.layers)
+    title = stack.global_prompt.strip() or ", ".join(layer.name for layer in plain_stack(stack).layers)
     count = len(stack.layers)
     facts = f"{stack.width} x {stack.height} pixels, {count} layer{'s' if count > 1 else ''}"
     heading = text(title, _CONTENT, size=40, color=_INK, lines=2, spacing=1.2)

@@ -50,5 +50,5 @@ def _is_carried(phrase: Phrase, sources: Sequence[Thing], text: str, after: Chun
     """ "A waiter with a tray", "a cake with candles"; not "with a tree behind him", "together with a box", "a beach with a tent"."""
     light = not phrase.animate and not phrase.place and phrase.size < 4
     placed = after.kind == "prep" and after.value in _BESIDE
-    bearers = all(thing.phrase.animate or not thing.phrase.place for thing in sources)
+    bearers = all(thing.phrase.animate or thing.phrase.place in ("", "building") for thing in sources)
     return light and not placed and bearers and " " not in text and text not in _COMPANY

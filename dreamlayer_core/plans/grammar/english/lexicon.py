@@ -69,7 +69,7 @@ def is_adjective(word: str) -> bool:
     lower = word.lower()
     if lower in words.ADJECTIVES or lower in words.SHADES or is_colour(lower) or lower.endswith("'s"):
         return True
-    if "-" in lower and lower.endswith(("ed", "ing", "colored", "coloured", "shaped", "sized", "old", "high", "long")):
+    if "-" in lower and lower.endswith(("ed", "ing", "colored", "coloured", "shaped", "sized", "old", "high", "long", "deep")):
         return True
     return lower.endswith(words.ADJECTIVE_ENDINGS) and not is_noun(lower)
 

@@ -81,7 +81,7 @@ def _is_predicate(tokens: Sequence[Token], i: int, last: str) -> bool:
     following = word_at(tokens, i + 1)
     if is_plural(last):
         return not is_noun(word_at(tokens, i))
-    return following in words.DETERMINERS
+    return following in words.DETERMINERS and following != "that"
 
 
 def _is_noun_here(tokens: Sequence[Token], i: int) -> bool:
@@ -225,6 +225,8 @@ def _phrase(modifiers: list[str], noun: str, quantity: Quantity, groups: list[li
     facts: dict[str, Any] = noun_facts(head, noun)
     if modifiers and f"{modifiers[-1].lower()} {noun.lower()}" in nouns.COMPOUND_PLACES:
         facts |= {"place": "place", "role": ""}
+    if modifiers and f"{modifiers[-1].lower()} {noun.lower()}" in nouns.COMPOUND_THINGS:
+        facts["place"] = ""
     if facts["role"] == "abstract" and _is_concrete(head, modifiers, quantity):
         facts["role"] = ""
     return Phrase(

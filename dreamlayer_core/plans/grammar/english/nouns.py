@@ -50,6 +50,7 @@ COMPOUND_PLACES = frozenset({
     "control room", "tennis court", "train tracks", "football pitch", "golf course", "race track", "ice floe", "mountain top",
     "river bank", "market stall", "power plant", "reading nook", "lily pad pond", "river bed", "construction site", "camp site", "mountain pass", "city roof",
 })  # fmt: skip
+COMPOUND_THINGS = frozenset({"kitchen island", "bouncy castle", "sand castle", "gingerbread house", "dog house", "bird house"})
 SCENERY = listed("""
     wall hill mountain hilltop mountaintop bridge roof stairs staircase steps peak cloud dune track rail railway
     cliff slope
@@ -86,7 +87,7 @@ ABSTRACT = listed("""
     rest hurry motion action fun love peace joy sadness anger row line circle pair row rows
     instruction instructions prompt system message output json html markdown code password request task answer
     response
-    sentence text word words number name key api assistant user model ai tool rule rules secret step example lot
+    sentence text word words number name key api user model ai tool rule rules secret step example lot
     lots bit
     kind type sort time moment series variety instead order everything anything nothing something someone everyone
     place contrast direction opposite amount size shape color colour length end beginning part half past future today
