@@ -9,28 +9,21 @@ import secrets
 import comfy.model_management
 from comfy_api.latest import io
 
-from ..dreamlayer_core.errors import Cancelled, DreamLayerError
+from ..dreamlayer_core.errors import Cancelled
 from ..dreamlayer_core.plans.choose import choose_planner, plan_sentence
-from ..dreamlayer_core.plans.files import as_json, prompts_of
 from ..dreamlayer_core.plans.free_text import find_plan
 from ..dreamlayer_core.plans.objects365 import propose as propose_for
 from ..dreamlayer_core.plans.plan import MOST_FOREGROUNDS
 from ..dreamlayer_core.plans.plan import LayerPlan as CorePlan
 from ..dreamlayer_core.plans.planner import USUAL_LIMIT, NothingToPlace, merge_to_limit, with_whole
 from ..dreamlayer_core.plans.settings import chosen_settings, find_settings
-from .sockets import LayerPlan, PlanSocket
+from .plan_values import plan_outputs, read_plan, told_of_plan
+from .sockets import PlanSocket
 
-__all__ = ["NODES", "socket_plan"]
+__all__ = ["NODES"]
 
 _OFFLINE, _ENDPOINT = "offline", "endpoint"
 _SALT = secrets.token_bytes(16)  # fingerprints stand in workflows: without this an address could be guessed from one
-
-
-def socket_plan(plan: CorePlan) -> LayerPlan:
-    """A core plan as what goes through plan sockets. Boxes and notes stay behind: the nodes have no use for them."""
-    weights = tuple(layer.weight for layer in plan.foregrounds)
-    plain = plan.model_copy(update={"foregrounds": tuple(layer.model_copy(update={"weight": 1.0}) for layer in plan.foregrounds)})
-    return LayerPlan(prompts=prompts_of(plain), names=tuple(layer.name for layer in plan.foregrounds), weights=weights)
 
 
 class PlanLayers(io.ComfyNode):
@@ -72,13 +65,7 @@ class PlanLayers(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, edited_plan: str | None = None) -> bool | str:
-        if not edited_plan or not edited_plan.strip():  # None: it comes through a wire, and is not known yet
-            return True
-        try:
-            find_plan(edited_plan, strict=True)
-        except DreamLayerError as error:
-            return str(error)
-        return True
+        return told_of_plan(edited_plan)
 
     @classmethod
     def fingerprint_inputs(cls, planner: str | None = None, **_: object) -> str:
@@ -93,13 +80,12 @@ class PlanLayers(io.ComfyNode):
         edited_plan: str = "",
     ) -> io.NodeOutput:
         if edited_plan.strip():
-            plan = with_whole(find_plan(edited_plan, strict=True))
+            plan = with_whole(read_plan(edited_plan))
         elif answer is not None:
             plan = with_whole(merge_to_limit(_found(answer, propose), limit))
         else:
             plan = _asked(sentence, planner, limit, propose)
-        shown = socket_plan(plan)
-        return io.NodeOutput(shown, "\n".join([str(shown), *(f"note: {note}" for note in plan.notes)]), as_json(plan))
+        return plan_outputs(plan)
 
 
 def _found(answer: str, propose: bool) -> CorePlan:

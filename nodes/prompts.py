@@ -15,6 +15,7 @@ from ..dreamlayer_core.errors import InputError
 from ..dreamlayer_core.prompts import MAX_FOREGROUNDS, LayerPrompts
 from .checks import told
 from .comfy_model.encode import encode_plan
+from .plan_values import core_plan, plan_outputs, read_plan, told_of_plan
 from .sockets import LAYERS_KEY, AdapterSocket, LatentLayers, LayerPlan, LoadedAdapter, PlanSocket
 
 __all__ = ["NODES"]
@@ -41,6 +42,15 @@ def _count(foregrounds: Mapping[str, Any] | None) -> int:
     return int(chosen)
 
 
+def _typed_plan(background: str, foregrounds: Mapping[str, Any] | None, whole: str, negative: str) -> LayerPlan:
+    """What stands in the fields."""
+    rows, given = range(1, _count(foregrounds) + 1), foregrounds or {}
+    names = tuple(str(given.get(f"name_{n}") or f"layer {n}").strip() or f"layer {n}" for n in rows)
+    texts = tuple(str(given.get(f"prompt_{n}") or "") for n in rows)
+    weights = tuple(float(given.get(f"weight_{n}", 1.0)) for n in rows)
+    return LayerPlan(prompts=LayerPrompts(background, texts, whole=whole, negative=negative), names=names, weights=weights)
+
+
 class LayerPromptsNode(io.ComfyNode):
     """The layers of a picture in words."""
 
@@ -65,28 +75,32 @@ class LayerPromptsNode(io.ComfyNode):
                                 tooltip="Optional: more words for the picture as a whole, such as its style or light."),
                 io.String.Input("negative", multiline=True, default="", optional=True,
                                 tooltip="What no layer shall show."),
+                io.String.Input("plan_json", multiline=True, default="", optional=True,
+                                tooltip="Optional: a plan as JSON, such as this node's own output with changes. Where it is "
+                                        "filled, nothing else counts."),
             ],
             outputs=[
                 PlanSocket.Output("plan", display_name="layer plan", tooltip="For Encode Layers and Empty Layered Latent."),
                 io.String.Output("text", display_name="text", tooltip="The plan in words, a line for each layer."),
+                io.String.Output("json", display_name="plan JSON", tooltip="The plan to edit, to save, or for the command line."),
             ],
         )
 
     @classmethod
-    def validate_inputs(cls, background: str | None = None, foregrounds: Mapping[str, Any] | None = None) -> bool | str:
+    def validate_inputs(
+        cls, background: str | None = None, foregrounds: Mapping[str, Any] | None = None, plan_json: str | None = None
+    ) -> bool | str:
+        if plan_json and plan_json.strip():
+            return told_of_plan(plan_json)
         return told(lambda: _count(foregrounds))
 
     @classmethod
     def execute(
-        cls, background: str, foregrounds: Mapping[str, Any] | None = None, whole: str = "", negative: str = ""
+        cls, background: str, foregrounds: Mapping[str, Any] | None = None, whole: str = "", negative: str = "", plan_json: str = ""
     ) -> io.NodeOutput:
-        rows, given = range(1, _count(foregrounds) + 1), foregrounds or {}
-        names = tuple(str(given.get(f"name_{n}") or f"layer {n}").strip() or f"layer {n}" for n in rows)
-        texts = tuple(str(given.get(f"prompt_{n}") or "") for n in rows)
-        weights = tuple(float(given.get(f"weight_{n}", 1.0)) for n in rows)
-        prompts = LayerPrompts(background, texts, whole=whole, negative=negative)
-        plan = LayerPlan(prompts=prompts, names=names, weights=weights)
-        return io.NodeOutput(plan, str(plan))
+        if plan_json.strip():
+            return plan_outputs(read_plan(plan_json))
+        return plan_outputs(core_plan(_typed_plan(background, foregrounds, whole, negative), what="the plan in the fields"))
 
 
 class EncodeLayers(io.ComfyNode):

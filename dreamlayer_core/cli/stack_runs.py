@@ -52,8 +52,9 @@ class _Source:
 
     def number(self, name: str) -> float | None:
         value = self.settings.get(name)
-        known = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        return float(value) if known else None
+        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+            return None
+        return float(value)
 
     def text(self, name: str) -> str | None:
         value = self.settings.get(name)

@@ -41,7 +41,7 @@ def new_adapter(model: DreamLayer, settings: AdapterSettings) -> LayerAdapter:
     return LayerAdapter(settings, weights, weights)
 
 
-def _attention_kernel(device: torch.device) -> AbstractContextManager[None]:
+def _attention_kernel(device: torch.device) -> AbstractContextManager[object]:
     """On a CPU the plain attention: the fused kernel's backward takes longer there than it saves."""
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 

@@ -63,7 +63,7 @@ def test_the_browser_shows_help_and_translations(server: ComfyServer, tmp_path: 
         finally:
             browser.js("await window.app.extensionManager.setting.set('Comfy.Locale', 'en')")
     assert labels[0] == names["display_name"]
-    assert labels[1] == [names["outputs"][index]["name"] for index in "01"]
+    assert labels[1] == [names["outputs"][index]["name"] for index in "012"]
     wanted = [names["inputs"][key]["name"] for key in ("background", "foregrounds", "foregrounds_name_1", "foregrounds_weight_1")]
     assert [name for name in wanted if name not in labels[2]] == []
     assert "Every layer costs time and memory" in text

@@ -100,7 +100,7 @@ def _link(scene: Scene, before: Thing, place: Thing) -> str:
     first, second = _edge(scene, before), _edge(scene, place)
     if second is None or not second.text:
         return scene.joiner
-    if second.target == place.index and first and first.text == second.text and second.subject != before.index:
+    if second.target == place.index and first and first.text == second.text and second.subject not in (before.index, first.subject):
         return scene.joiner
     space = "" if second.text.endswith("'") else " "
     return f" {second.text}{space}" if scene.space else scene.joiner

@@ -91,19 +91,16 @@ class _Reader:
     def _goes_on(self, phrase: Phrase) -> bool:
         """Whether the phrase shares the role of the one before it: "between a cube [and a cone]"."""
         last, before = self.last, self.last_phrase
-        if (
-            last is None
-            or before is None
-            or self.glue not in ("and", "comma")
-            or last.how == "front"
-            and not self.subject
-        ):
-            return last is not None and last.how == "front" and self.glue == "and" and not self._has_predicate()
+        fronted = last is not None and last.how == "front"
+        if last is None or before is None or not self.glue or (fronted and not self.subject):
+            return fronted and self.glue == "and" and not self._has_predicate()
+        if phrase.bare and self.glue == "and" and phrase.role == before.role == "clothing":
+            return True  # "a man in a red tie and blue shirt shaking hands"
         if last.relation == "between" and self.glue == "and":
             return True
         if last.how == "with" and phrase.animate and not before.animate and before.role in ("body", "part", "clothing"):
             return False  # "a man with a beard and a woman"
-        if last.how == "with" and self.glue == "comma" and before.bare and not phrase.bare:
+        if last.how == "with" and self.glue == "comma" and (before.bare and not phrase.bare or before.many > phrase.many):
             return False  # "a grill with skewers, a cooler"
         if last.how == "with" and self._next().kind == "prep":
             return not (self._next(2).phrase is not None and self.glue == "comma")
@@ -152,7 +149,7 @@ class _Reader:
                 self.scene.edges += [Edge(source.index, use.relation, target.index, "") for source in sources]
             return
         owns = use.how == "own" and not phrase.animate
-        if owns or (sources and belongs(use, phrase, sources, self._placing())):
+        if owns or (sources and belongs(use, phrase, sources, self._placing(sources))):
             bearers = sources if phrase.many and len(sources) == 2 or use.how == "own" else sources[-1:]
             self._extra(bearers, f"{use.text}{self.scene.space}{phrase.spoken or phrase.prompt}".strip())
             self.anchor = sources or self.anchor
@@ -165,9 +162,11 @@ class _Reader:
                 self.scene.edges += [Edge(source.index, use.relation, target.index, use.text) for source in sources]
         self.anchor = things
 
-    def _placing(self) -> Chunk:
+    def _placing(self, sources: list[Thing]) -> Chunk:
         """The preposition after a phrase, where it is about the phrase: "a boy with a tree behind him", not "behind a fence"."""
-        return self._next() if self._next(2).kind not in ("np", "quote") else Chunk("stop")
+        target = self._next(2).kind
+        other = target == "it" and not any(thing in self.topic for thing in sources)
+        return Chunk("stop") if other or target in ("np", "quote") else self._next()
 
     def _edges(self, things: list[Thing], use: Use) -> None:
         for target in use.sources:
@@ -201,11 +200,8 @@ class _Reader:
 
     def _is_fronted(self) -> bool:
         """ ", behind the log a deer", ", behind it stands a vase": the place comes before its thing."""
-        if (
-            not self.at
-            or self.chunks[self.at - 1].kind not in ("comma", "and")
-            or self._next().kind not in ("np", "it")
-        ):
+        before = self.chunks[self.at - 1].kind if self.at else ""
+        if before not in ("comma", "and") or self._next().kind not in ("np", "it"):
             return False
         after = self._next(2)
         return after.kind == "np" or (after.kind in ("verb", "be", "there") and self._next(3).kind == "np")
@@ -315,13 +311,12 @@ class _Reader:
         use, self.use = self.use, None
         if use is None:
             self.subject = self.anchor = self.topic
-            return
-        if use.how == "front":
+        elif use.how == "front":
             self.pending.append(replace(use, sources=tuple(self.topic)))
             self.kept_topic = True
-            return
-        for target in meant(self.scene, self.topic, use.sources):
-            self.scene.edges += [Edge(source.index, use.relation, target.index, "") for source in use.sources]
+        else:
+            for target in meant(self.scene, self.topic, use.sources, living=chunk.value == "him"):
+                self.scene.edges += [Edge(source.index, use.relation, target.index, "") for source in use.sources]
 
     def _spot(self, chunk: Chunk) -> None:
         things = (self.listing if self.anchor is self.targets else self.anchor) or self.subject

@@ -21,10 +21,14 @@ def mentioned(scene: Scene, phrase: Phrase) -> list[Thing]:
     return [scene.add(phrase)]
 
 
-def meant(scene: Scene, topic: Sequence[Thing], sources: Sequence[Thing]) -> list[Thing]:
+def meant(scene: Scene, topic: Sequence[Thing], sources: Sequence[Thing], *, living: bool = False) -> list[Thing]:
     """What "it" is: the clause's topic; where that is a place ("a room with a couch, a table in front of it"), the last thing."""
     others = [thing for thing in topic if thing not in sources]
     things = [thing for thing in others if thing.phrase.place != "place"]
     first = min((thing.index for thing in sources), default=0)
     before = [thing for thing in scene.things[:first] if thing.phrase.place != "place"]
+    if living:  # "a knight rides a horse while a jester juggles behind him"
+        people = [thing for thing in before if thing.phrase.animate and thing not in sources]
+        subjects = [thing for thing in people if not any(edge.target == thing.index for edge in scene.edges)]
+        return [thing for thing in things if thing.phrase.animate] or subjects[-1:] or people[-1:]
     return things or before[-1:] or others

@@ -16,7 +16,7 @@ _PATTERN = re.compile(
     r"|(?P<markup></?[A-Za-z!][^<>]{0,300}>)"
     r"|(?P<quote>\"[^\"\n]{0,300}\"|“[^”\n]{0,300}”|«[^»\n]{0,300}»|„[^“”\n]{0,300}[“”])"
     r"|(?P<weight>:\d+(?:\.\d+)?)"
-    r"|(?P<number>\d+(?!\w)|\d+(?=[A-Za-z]{3}))"  # "3 girls", "1girl", but not "4k", "2nd"
+    r"|(?P<number>\d+(?!\w)|\d+(?=(?!st|nd|rd|th)[A-Za-z]{3}))"  # "3 girls", "1girl", but not "4k", "18th-century"
     r"|(?P<word>\w+(?:[-'’]\w+)*[’']?)"
     r"|(?P<comma>[,()\[\]|–—，、])"
     r"|(?P<stop>[.;:!?{}\n。；：！？…])"

@@ -57,7 +57,7 @@ def run(graph, texts, patched):
 
 
 def test_plan_in_words(graph):
-    plan, text = graph.call("Prompts", background="grass", whole="", negative="blur", foregrounds={
+    plan, text, _ = graph.call("Prompts", background="grass", whole="", negative="blur", foregrounds={
         "foregrounds": "2", "name_1": "a/b", "prompt_1": "a ball", "weight_1": 1.2, "name_2": "", "prompt_2": "a cube"})
     assert plan.rows == ROWS and plan.names == ("a/b", "layer 2") and plan.weights == (1.2, 1.0)
     assert text == "background: grass\na/b: a ball (weight 1.2)\nlayer 2: a cube\nnegative: blur"

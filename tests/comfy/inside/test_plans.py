@@ -1,4 +1,4 @@
-"""Plan Layers: from a sentence, a text model's answer or an edited plan to what Encode Layers takes; secrets and the cache."""
+"""Plan Layers: from a sentence, a text model's answer or an edited plan to what Encode Layers takes; secrets and the cache. Plans as JSON."""
 
 from __future__ import annotations
 
@@ -137,6 +137,75 @@ def test_edited_plans_are_checked_before_anything_runs(node, text_preview):
     assert valid, (error, errors)
     inputs["edited_plan"] = ""
     assert asyncio.run(execution.validate_prompt("test", graph, None))[0]
+
+
+FIELDS = {
+    "background": 'grass {"background": "sand", "foregrounds": []}', "whole": "oil 油画 🎨", "negative": "", "foregrounds": {
+        "foregrounds": "3", "name_1": "ball", "prompt_1": 'a ball that says "hi", // <b>', "weight_1": 1.25,
+        "name_2": "", "prompt_2": "", "weight_2": 0.0, "name_3": "a/b", "prompt_3": "((a cube:1.2) \\(x\\)", "weight_3": 0.1}}
+
+
+def test_layer_prompts_write_what_they_and_the_command_line_read(pack, node, core):
+    prompts = pack["DreamLayerPrompts"]
+    plan, text, written = prompts.execute(**FIELDS).args
+    assert plan.names == ("ball", "layer 2", "a/b") and plan.weights == (1.25, 0.0, 0.1) and plan.prompts.whole == "oil 油画 🎨"
+    assert plan.prompts.layers == (FIELDS["background"], 'a ball that says "hi", // <b>', "", "((a cube:1.2) \\(x\\)")
+    assert prompts.execute(background="other", foregrounds={"foregrounds": "1"}, plan_json=written).args == (plan, text, written)
+    checked = core("plans.plan").LayerPlan.model_validate_json(written)
+    assert tuple(layer.prompt for layer in checked.foregrounds) == plan.prompts.foregrounds
+    assert node.execute(sentence="", edited_plan=written).args[0] == plan, "Plan Layers reads the same"
+
+
+def test_layer_prompts_take_a_plan_before_their_fields(pack, node):
+    prompts = pack["DreamLayerPrompts"]
+    plan, text, written = prompts.execute(**FIELDS, plan_json=json.dumps(PLAN)).args
+    assert json.loads(written) == PLAN, "weights, boxes and notes too"
+    assert plan == node.execute(sentence="", edited_plan=json.dumps(PLAN)).args[0]
+    assert plan.weights == (1.2, 1.0) and plan.prompts.negative == "blur" and "note: by hand" in text
+    assert prompts.execute(background="", plan_json=json.dumps(PLAN)).args[0] == plan, "without any fields"
+    no_whole = {key: value for key, value in PLAN.items() if key != "whole"}
+    assert prompts.execute(**FIELDS, plan_json=json.dumps(no_whole)).args[0].prompts.whole == "", "nor is it filled in"
+    assert prompts.execute(**FIELDS, plan_json=" \n").args == prompts.execute(**FIELDS).args
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ("a beach", "found no plan in 'a beach'"),
+    (json.dumps(PLAN)[:-20], "breaks off before its end"),
+    (json.dumps(PLAN).replace("weight", "wieght"), "foregrounds.0.wieght"),
+    (json.dumps(PLAN).replace("1.2", "12"), "foregrounds.0.weight: Input should be less than or equal to 4"),
+    (json.dumps(PLAN | {"foregrounds": []}), "nothing that stands"),
+    (json.dumps(PLAN | {"version": 2}), "version"),
+])
+def test_bad_plans_are_told(pack, told, text, said):
+    prompts = pack["DreamLayerPrompts"]
+    assert said in prompts.validate_inputs(background="", foregrounds={"foregrounds": "1"}, plan_json=text)
+    with told(said):
+        prompts.execute(**FIELDS, plan_json=text)
+
+
+def test_fields_that_make_no_plan_are_told(pack, told):
+    prompts = pack["DreamLayerPrompts"]
+    for name, value, said in (("prompt_1", "x" * 4001, "at most 4000"), ("name_1", "x" * 201, "at most 200"),
+                              ("weight_1", float("nan"), "Input should be"), ("weight_1", -1.0, "greater than or equal to 0")):
+        with told(f"the plan in the fields does not fit the schema: foregrounds.0.{name[:-2]}.*{said}"):
+            prompts.execute(**FIELDS | {"foregrounds": {"foregrounds": "1", name: value}})
+
+
+def test_layer_prompts_in_a_graph(pack, text_preview):
+    """Also as it was saved before it had the field."""
+    fields = {"background": "grass", "foregrounds": "1", "foregrounds.name_1": "ball", "foregrounds.prompt_1": "a ball",
+              "foregrounds.weight_1": 1.0, "whole": "", "negative": ""}
+
+    def said(**given):
+        graph = {"1": {"class_type": "DreamLayerPrompts", "inputs": fields | given},
+                 "2": {"class_type": "DreamLayerPlan", "inputs": {"sentence": "x", "planner": "offline", "limit": 8, "propose": False}},
+                 "3": {"class_type": "PreviewAny", "inputs": {"source": ["1", 2]}}}
+        valid, error, _, errors = asyncio.run(execution.validate_prompt("test", graph, None))
+        return "" if valid else f"{error} {errors}"
+
+    assert [said(), said(plan_json=""), said(plan_json=json.dumps(PLAN)), said(plan_json=["2", 2])] == [""] * 4
+    assert "found no plan" in said(plan_json="{")
+    assert "got no foreground prompts" in said(foregrounds="30") and said(foregrounds="30", plan_json=["2", 2]) != ""
 
 
 def test_an_answer_of_a_text_model(node, told):

@@ -22,7 +22,7 @@ _WORK = listed("""
     sheriff guard bodyguard cadet recruit knight squire page paladin samurai ronin ninja geisha sumo gladiator spartan
     viking pirate corsair cowboy cowgirl outlaw bandit apprentice assistant barista mechanic blacksmith locksmith
     goldsmith cobbler potter mason miner lumberjack coachman jockey mascot athlete acrobat gymnast judoka goalie
-    quarterback pitcher-player captain pilot astronaut cosmonaut scuba-diver bard minstrel jester clown mime dj
+    quarterback captain pilot astronaut cosmonaut scuba-diver bard minstrel jester clown mime dj
     soloist soprano diva ballerina virtuoso maestro nomad bedouin gaucho matador torero geek nerd punk hippie hipster
     influencer coach referee umpire model intern ceo architect monarch busker gunslinger ranger scout mummer crew
     orchestra band choir troupe squad army
@@ -39,14 +39,14 @@ _MAMMALS = listed("""
     narwhal bat steed hound mutt mongrel kitty
 """)
 _OTHER_ANIMALS = listed("""
-    shark fish goldfish koi carp salmon trout tuna cod eel pike perch piranha stingray ray-fish seahorse octopus squid
-    jellyfish cuttlefish starfish-animal crab lobster shrimp prawn turtle tortoise snake cobra python viper rattlesnake
+    shark fish goldfish koi carp salmon trout tuna cod eel pike perch piranha stingray seahorse octopus squid
+    jellyfish cuttlefish crab lobster shrimp prawn turtle tortoise snake cobra python viper rattlesnake
     lizard gecko iguana chameleon crocodile alligator frog toad tadpole newt salamander axolotl dinosaur raptor
     velociraptor stegosaurus triceratops brontosaurus pterodactyl bird parrot parakeet macaw cockatoo canary owl eagle
-    hawk falcon kite-bird vulture condor buzzard osprey kestrel crow raven magpie jay pigeon dove sparrow finch robin
+    hawk falcon vulture condor buzzard osprey kestrel crow raven magpie jay pigeon dove sparrow finch robin
     wren starling swallow swift nightingale kingfisher swan goose gosling duck duckling mallard chicken hen rooster
     cockerel chick turkey pheasant quail partridge peacock flamingo penguin puffin seagull gull albatross pelican stork
-    heron egret ibis crane ostrich emu cassowary kiwi-bird toucan hornbill hummingbird woodpecker cuckoo bee bumblebee
+    heron egret ibis crane ostrich emu cassowary toucan hornbill hummingbird woodpecker cuckoo bee bumblebee
     wasp hornet butterfly moth dragonfly firefly ladybug ladybird beetle ant termite spider tarantula scorpion centipede
     snail slug worm caterpillar grasshopper cricket locust mantis mosquito fly insect reptile amphibian mammal beast
     creature critter
@@ -57,7 +57,7 @@ _DOGS_AND_CATS = listed("""
     bloodhound basset boxer tabby calico tomcat siamese
 """)
 _FANTASY = listed("""
-    robot android cyborg mecha drone-being alien martian monster ghost phantom specter spectre spirit wraith ghoul zombie
+    robot android cyborg mecha alien martian monster ghost phantom specter spectre spirit wraith ghoul zombie
     vampire werewolf mummy skeleton angel cherub seraph demon devil imp fairy faerie pixie sprite nymph dryad elf dwarf
     hobbit gnome goblin orc ogre troll giant giantess cyclops titan golem mermaid merman siren kraken leviathan hydra
     dragon wyvern basilisk unicorn pegasus phoenix griffin gryphon sphinx chimera minotaur centaur satyr faun yeti
@@ -86,12 +86,12 @@ _NOT_AGENTS = listed("""
     discover together another whether either neither other however under over after never ever rather bigger smaller
     larger taller shorter darker brighter lower upper inner outer former latter proper sober somber sinister lavender
     meander shelter filter saucer drawer dresser rocker bumper fender propeller grinder crater canister register
-    cloister monster plaster bolster lantern-holder screwdriver typewriter stapler skyscraper wallpaper sandpaper
-    helicopter thermometer barometer teleprompter cadaver shiver quiver clover silverwater answer prayer layer ether
+    cloister monster plaster bolster screwdriver typewriter stapler skyscraper wallpaper sandpaper
+    helicopter thermometer barometer teleprompter cadaver shiver quiver clover answer prayer layer ether
 
-    mist fist wrist list twist waist cyst grist gist beer deer pier sheer steer career veneer volunteer-badge caiman
-    talisman ottoman human-figure checklist playlist blackberry hollyhock dish-rack record-player blowlamp
-    screenwriter-desk typewriter lighter midwife penknife walkman snowblower leafblower jetwriter
+    mist fist wrist list twist waist cyst grist gist beer deer pier sheer steer career veneer caiman
+    talisman ottoman checklist playlist blackberry hollyhock 
+    typewriter lighter midwife penknife walkman snowblower leafblower 
 """)
 
 

@@ -10,7 +10,7 @@ from ..scene import Phrase
 from ..tables import Fixed, match_at
 from ..tokens import Token
 from . import nouns, words
-from .guess import is_content
+from .guess import acts, is_content
 from .inflection import Verb, doing, verb
 from .lexicon import is_adjective, is_colour, is_noun
 from .noun_phrase import LONGEST_OF, Parsed, noun_phrase
@@ -23,7 +23,7 @@ _SET_PHRASES: tuple[tuple[Kind, Fixed], ...] = (
 )  # fmt: skip
 _AFTER_NAMES = ("with", "featuring", "showing", "depicting", "of")  # "in the style of Monet with a boat"
 _OUTSIDE = ("outside", "in front of", "behind", "next to", "beside", "near", "by")
-_PLACING = ("inside", "inside of", "through", "across", "throughout", "within", "in the middle of", "at the edge of")
+_PLACING = ("inside", "inside of", "through", "across", "throughout", "within", "down", "along", "in the middle of", "at the edge of")
 _PLACES_BY = ("in", "on", "at", "inside", "by", "near", "next", "under", "against", "walking", "standing", "sitting")
 _SHOWING = ("of", "showing", "depicting", "with", "featuring", "shows", "depicts", "from", "in", "that")
 
@@ -40,7 +40,9 @@ def _set_phrase(tokens: Sequence[Token], i: int) -> tuple[Chunk, int] | None:
 
 
 def _is_unknown(phrase: Phrase) -> bool:
-    return not (phrase.place or phrase.animate or phrase.role) and not is_noun(phrase.head) and phrase.count == 1
+    if phrase.place or phrase.animate or phrase.role or phrase.count > 1:
+        return False
+    return not is_noun(phrase.head)
 
 
 class _Chunker:
@@ -135,7 +137,7 @@ class _Chunker:
             and word != "that"
         ):
             self._put("which", word)
-        elif word in words.PRONOUNS and not (word == "her" and following and not self._is_function(following)):
+        elif word in words.PRONOUNS and not (word == "her" and self._owns(following)):
             if word not in ("both", "each") or following in words.PREPOSITIONS or verb(following):
                 self._put(
                     "it" if words.PRONOUNS[word] != "skip" and word != "both" else "skip", word, words.PRONOUNS[word]
@@ -152,6 +154,10 @@ class _Chunker:
             return 0
         return i + 1
 
+    def _owns(self, following: str) -> bool:
+        """ "her dog", not "next to her a dog"."""
+        return bool(following) and not self._is_function(following) and following not in words.DETERMINERS
+
     def _names_artist(self, i: int) -> bool:
         """ ", by Ivan Aivazovsky": capitals after a comma, or two of them."""
         shown = [token.text[:1].isupper() and token.kind == "word" for token in self.tokens[i : i + 2]]
@@ -166,7 +172,7 @@ class _Chunker:
         word = self.tokens[i].lower
         if "-" in word or (self.found and self.found[-1].text == "whose"):
             return 0  # "snow-capped", "whose face"
-        form = verb(word) or self._unlisted(word, self._has_object(i))
+        form = verb(word) or self._unlisted(word, self._has_object(i)) or self._unlisted_base(i)
         if form is None or not self.found or self.found[-1].kind in ("stop", "verb") and self.found[-1].value != "drop":
             return 0
         before = self.found[-1].kind
@@ -196,6 +202,15 @@ class _Chunker:
         if not after_noun or not word.endswith("s") or len(word) < 4 or named or is_adjective(word):
             return None
         return Verb("plain", "s", doing(word[:-1]), word[:-1])
+
+    def _unlisted_base(self, i: int) -> Verb | None:
+        """ "two kayakers paddle through a gorge"."""
+        phrase = self.found[-1].phrase if self.found else None
+        if phrase is None or not acts(self.tokens, i, phrase.spoken.split(" ")[-1]):
+            return None
+        word = self.tokens[i].lower
+        known = is_content(word) and not word.endswith("ly") and not is_adjective(word)
+        return Verb("plain", "base", doing(word), word) if known else None
 
     def _of_its_own(self, i: int, form: Verb) -> bool:
         """ "stuffing its cheeks", "breathing blue fire", with any verb: of the doer, unlike "pulling a sled"."""
@@ -271,7 +286,8 @@ class _Chunker:
 
     def _unknown_target(self, phrase: Phrase, before: Chunk, following: str) -> Phrase:
         """ "at a qanat" is a place; "a woman in a kaftan on a boat" wears it."""
-        if before.text in _PLACING or (before.text == "at" and before.value == "in"):
+        nested = following in _PLACES_BY and not before.text.startswith("inside")  # "through a dustbin in an alley"
+        if (before.text in _PLACING and not nested) or (before.text == "at" and before.value == "in"):
             return replace(phrase, place="place")
         if before.text != "in":
             return phrase

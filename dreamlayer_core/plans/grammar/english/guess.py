@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from ..tokens import Token
 from . import things, words
-from .inflection import is_plural, verb
+from .inflection import is_plural, singular, verb
 from .lexicon import is_adjective, is_noun, noun_facts
 from .quantity import number_of, word_at
 
-__all__ = ["can_modify", "is_content", "is_gerund_name", "looks_adjective", "noun_follows"]
+__all__ = ["acts", "can_modify", "is_content", "is_gerund_name", "looks_adjective", "noun_follows"]
 
 _ADJECTIVE_ENDINGS = (
     "y", "ent", "ant", "ive", "al", "ic", "ous", "ful", "less", "ate", "en", "id", "ile", "ern", "ish", "some", "ular",
@@ -56,6 +56,13 @@ def noun_follows(tokens: Sequence[Token], i: int) -> bool:
         if is_noun(word) or not (is_adjective(word) or form):
             return not (form is not None and form.form == "s" and not is_noun(word))
     return False
+
+
+def acts(tokens: Sequence[Token], i: int, before: str) -> bool:
+    """Whether a word after living plurals says what they do: "two kayakers paddle through a gorge"."""
+    following = word_at(tokens, i + 1)
+    goes_on = following in words.PREPOSITIONS or following in words.DETERMINERS
+    return goes_on and is_plural(before) and not is_plural(word_at(tokens, i)) and bool(noun_facts(singular(before), before)["animate"])
 
 
 def is_gerund_name(tokens: Sequence[Token], i: int) -> bool:

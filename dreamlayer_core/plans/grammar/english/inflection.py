@@ -25,6 +25,8 @@ class Verb(NamedTuple):
 
 def article(following: str) -> str:
     word = following.lower()
+    if word.startswith(("8", "11th", "18th")):
+        return "an"
     if word.startswith(_NOT_VOWELS):
         return "a"
     return "an" if word.startswith(_VOWEL_SOUNDS) or word.startswith(_SILENT_H) else "a"
@@ -95,7 +97,9 @@ def _all_verbs() -> dict[str, Verb]:
         for base in bases:
             known.update({form: Verb(use, kind, doing(base), base) for form, kind in _forms(base).items()})
     for form, base in words.IRREGULAR_VERBS.items():
-        if base in known:
+        if base not in known:
+            known[form] = Verb("plain", "ed", form, base)
+        else:
             kind: VerbForm = "ing" if form.endswith("ing") else "ed"
             known[form] = known[base]._replace(form=kind, doing=form if kind == "ing" else known[base].doing, base=base)
             if kind == "ing":

@@ -28,11 +28,11 @@ _SIZE_WORDS = {"tiny": -2, "miniature": -2, "mini": -1, "small": -1, "little": -
 
 
 _NO_PLACES = listed("""
-    laptop tabletop blacktop rooftop-tent desktop carrot carport inside outside beside upside alongside driftwood plywood
-    plasterboard headboard flowerbed-frame halfway someway anyway subway passport sport support transport island-chair
-    flatbed sunbed waterbed daybed embed seabird bloodshore wormwood dogwood redwood rosewood hardwood firewood softwood
-    brushwood boxwood sandwood stopfront shirtfront garland piggybank sandbank hilltop treetop tanktop countertop
-    worktop stovetop bottletop snowbank mushroom mushrooms broom bridegroom groom away sway always
+    laptop tabletop blacktop desktop carrot carport inside outside beside upside alongside driftwood plywood
+    plasterboard headboard halfway someway anyway subway passport sport support transport 
+    flatbed sunbed waterbed daybed embed seabird wormwood dogwood redwood rosewood hardwood firewood softwood
+    brushwood boxwood shirtfront garland piggybank sandbank hilltop treetop tanktop countertop
+    worktop stovetop snowbank mushroom mushrooms broom bridegroom groom away sway always
     sideways edgeways giveaway runaway takeaway breakaway castaway faraway railway
 """)
 _NO_BEINGS = (

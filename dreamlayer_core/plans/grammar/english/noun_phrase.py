@@ -10,7 +10,7 @@ from ..scene import Phrase
 from ..tables import match_at
 from ..tokens import Token
 from . import nouns, words
-from .guess import can_modify, is_content, is_gerund_name, looks_adjective, noun_follows
+from .guess import acts, can_modify, is_content, is_gerund_name, looks_adjective, noun_follows
 from .inflection import article, is_plural, singular, verb
 from .lexicon import is_adjective, is_colour, is_noun, noun_facts, size_of
 from .quantity import Quantity, number_of, quantity_at, word_at
@@ -52,11 +52,13 @@ def _ends_noun(tokens: Sequence[Token], i: int, has_noun: bool, last: str, one: 
         return is_colour(last) and (form := verb(word)) is not None and form.form == "s" and not is_noun(word)
     if number_of(word) and word != "one":
         return True
-    found = verb(word)
+    found = None if word in nouns.SINGULAR_S else verb(word)
     if word.endswith("ly") and not is_adjective(word) and not is_noun(word):
         return True
     if found is None and is_plural(word) and _is_predicate(tokens, i, last):
         return True  # "overalls bends over", "the dog nudges a": an unlisted verb
+    if found is None and acts(tokens, i, last):
+        return True  # "two kayakers paddle through"
     if found is None:
         return one and is_plural(word) and not is_noun(word) and not is_plural(last)
     if found.form == "ing":
@@ -190,6 +192,8 @@ def _last_is_noun(tokens: Sequence[Token], after: int, groups: list[list[str]], 
         return False
     next_word = word_at(tokens, after)
     listed = next_word == "and" or (after < len(tokens) and tokens[after].kind == "comma")
+    if not next_word and not listed and quantity.determiner and last.endswith("ing") and not is_adjective(last):
+        return True  # "a dusty bullring"
     if listed or not next_word:
         return is_noun(last) and (
             not is_colour(last) or (len(groups[-1]) == 1 and quantity.determiner in ("a", "an") and not listed)

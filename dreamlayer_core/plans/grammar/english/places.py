@@ -12,7 +12,7 @@ _ROOMS = listed("""
     landing stairwell staircase nook alcove cubicle office boardroom classroom lecture-hall auditorium gymnasium
     dormitory dorm ward clinic surgery infirmary morgue laboratory lab studio workshop workroom atelier forge smithy
     foundry boudoir chamber cell prison-cell jail prison dungeon lair hideout bunker armory armoury cloakroom closet
-    wardrobe-room changing-room sauna spa steam-room salon barbershop hairdresser nursery playroom conservatory
+    changing-room sauna spa steam-room salon barbershop hairdresser nursery playroom conservatory
     sunroom veranda verandah porch portico balcony terrace patio rooftop penthouse apartment flat suite dressing-room
     backstage green-room control-room interior canteen cafeteria mess-hall refectory archive
 """)
@@ -21,41 +21,41 @@ _VENUES = listed("""
     disco discotheque casino arcade theater theatre cinema opera concert-hall bandstand stage arena amphitheater
     amphitheatre colosseum stadium racetrack racecourse velodrome circus fairground fair funfair carnival festival
     theme-park zoo aquarium planetarium observatory market marketplace bazaar souk flea-market mall supermarket
-    grocery bakery boutique bookshop bookstore pharmacy florist butcher-shop laundromat pawnshop stall showroom
+    grocery bakery boutique bookshop bookstore pharmacy florist laundromat pawnshop stall showroom
     auction courtroom court courthouse townhall city-hall parliament embassy hangar depot terminal station platform
     airport airfield runway heliport spaceport harbor harbour port marina dock docks dockyard shipyard wharf quay
-    jetty pier boathouse lighthouse-gallery warehouse factory plant mill quarry mine mineshaft refinery brewery
+    jetty pier boathouse warehouse factory plant mill quarry mine mineshaft refinery brewery
     distillery winery sawmill construction-site scaffold scaffolding junkyard scrapyard landfill barnyard farmyard
-    stable stables paddock corral pen sty coop henhouse dovecote greenhouse nursery-garden
+    stable stables paddock corral pen sty coop henhouse dovecote greenhouse 
 """)
 _STREETS = listed("""
     street road highway freeway motorway expressway autobahn lane alley alleyway avenue boulevard promenade esplanade
     square plaza piazza roundabout crossroads intersection junction crossing crosswalk sidewalk pavement kerb curb
     driveway cul-de-sac footpath path pathway trail track towpath bypass overpass underpass viaduct aqueduct
-    footbridge drawbridge tunnel garage carport parking lot courtyard yard backyard cloister quad quadrangle campus
+    footbridge drawbridge tunnel garage carport parking lot courtyard yard backyard cloister quad quadrangle campus concourse
     schoolyard graveyard cemetery churchyard village town city metropolis suburb district neighborhood neighbourhood
-    slum ghetto chinatown downtown uptown skyline cityscape rooftops ramparts battlements ruins ruin monument-park
+    slum ghetto chinatown downtown uptown skyline cityscape rooftops ramparts battlements ruins ruin 
     campground campsite camp encampment outpost checkpoint border barricade trench battlefield minefield
 """)
 _WATERS = listed("""
     sea ocean lake pond river stream brook creek canal moat lagoon bay cove inlet gulf strait fjord estuary delta
     marsh swamp bog fen mire wetland wetlands mangrove mangroves everglades oasis spring waterfall cascade rapids
-    reservoir dam pool swimming-pool whirlpool puddle shallows surf waves reef seabed seafloor abyss trench-floor
+    reservoir dam pool swimming-pool whirlpool puddle shallows surf waves reef seabed seafloor abyss 
     shore seashore lakeshore coast coastline beach sandbank sandbar mudflat tide-pool rockpool riverbank riverbed
-    waterfront waterside seaside lakeside floodplain reeds rushes kelp seaweed-forest water iceberg floe
+    waterfront waterside seaside lakeside floodplain reeds rushes kelp water iceberg floe
 """)
 _LAND = listed("""
     field meadow pasture lawn grass grassland prairie savanna savannah steppe plain plains tundra heath moor moorland
     desert dune dunes wasteland badlands wilderness outback bush scrub veld valley vale dale glen gorge ravine canyon
     gully gulch chasm cliff clifftop bluff plateau mesa ridge summit mountaintop mountainside hilltop hillside
     foothills slope slopes piste volcano crater caldera glacier icefield snowfield snowdrift snow ice sand mud soil
-    dirt gravel asphalt cobblestones forest woods wood woodland hole pit ditch promontory headland bazaar taiga burrow jungle rainforest grove copse thicket undergrowth
+    dirt gravel asphalt cobblestones forest woods wood woodland hole pit ditch promontory headland tarn chute bazaar taiga burrow jungle rainforest grove copse thicket undergrowth
     clearing glade orchard vineyard plantation garden park arboretum maze hedge-maze island islet archipelago atoll
     peninsula cape isthmus cave cavern grotto underworld terrain landscape countryside farmland farm ranch homestead
     allotment paddy rice-paddy flowerbed wheatfield cornfield leaves foliage horizon wreck shipwreck
 """)
 _SPORTS = listed("""
-    pitch playground playing-field rink racecourse ballpark gridiron diamond-field court ring boxing-ring dojo gym
+    pitch playground playing-field rink racecourse ballpark gridiron court ring boxing-ring dojo gym
     halfpipe skatepark bowling-alley golf-course putting-green driving-range ski-slope velodrome raceway speedway
     finish-line touchline sideline sidelines bleachers grandstand stands podium catwalk dancefloor
 """)
@@ -64,12 +64,12 @@ _TRANSPORT = listed("""
     dining-car hold engine-room bus-stop taxi-rank platform helipad launchpad runway tarmac
 """)
 _FANTASY = listed("""
-    space outer-space universe galaxy cosmos nebula void dimension portal-room heaven heavens hell hades inferno
+    space outer-space universe galaxy cosmos nebula void dimension heaven heavens hell hades inferno
     purgatory valhalla olympus atlantis eden paradise wonderland fairyland dreamland dreamscape otherworld limbo
     underworld multiverse cyberspace moonbase hellscape moonscape
 """)
-_SKY = listed("sky skies clouds cloud moon sun stars rainbow aurora stratosphere sunbeams moonrise fireworks-sky")
-_FIXED = listed("stage floor carpeting ground pavement doorstep doorway porch threshold surface interior indoors outdoors")
+_SKY = listed("sky skies clouds cloud moon sun stars rainbow aurora stratosphere sunbeams moonrise ")
+_FIXED = listed("stage dais floor carpeting ground pavement doorstep doorway porch threshold surface interior indoors outdoors")
 _CITIES = listed("""
     rome paris london tokyo venice berlin vienna prague madrid barcelona lisbon amsterdam york chicago kyoto beijing
     shanghai moscow istanbul cairo athens florence milan naples seoul bangkok hanoi mumbai delhi jaipur marrakesh
@@ -99,7 +99,7 @@ BUILDINGS = listed("""
     farmhouse treehouse boathouse teahouse guesthouse shack shanty hovel yurt tepee teepee wigwam pavilion gazebo
     pergola kiosk booth stall observatory planetarium silo mill watermill hostel motel inn tavern saloon pub bar diner
     bank hangar barracks bunker orphanage asylum university college academy ferry yacht galleon airliner jet helicopter
-    spaceship spacecraft starship airship zeppelin tram trolleybus limousine van caravan camper cage whale bakery
+    spaceship spacecraft starship airship zeppelin tram trolleybus limousine van caravan camper whale bakery
     bookshop boutique florist pharmacy mall cinema theater theatre arena stadium gym
 """)
 SCENERY = listed("""

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from ..tokens import Token
 from . import nouns, things, words
-from .inflection import verb
+from .inflection import singular, verb
+from .lexicon import noun_facts
 
 __all__ = ["Quantity", "number_of", "quantity_at", "word_at"]
 
@@ -79,7 +80,7 @@ def _is_one_pair(tokens: Sequence[Token], i: int) -> bool:
     last = ""
     while (word := word_at(tokens, i)) and word not in words.PREPOSITIONS and word not in ("and", "or") and not verb(word):
         last, i = word, i + 1
-    return last in nouns.PAIRED or last in things.GEAR
+    return last in nouns.PAIRED or last in things.GEAR or (bool(last) and not noun_facts(singular(last), last)["animate"])
 
 
 def _collective(word: str, after: int, of: bool, determiner: str) -> Quantity | None:

@@ -63,8 +63,8 @@ _MUSIC_AND_PLAY = listed("""
     saxophone trumpet trombone tuba horn bugle harmonica accordion bagpipes drum snare cymbal tambourine maracas
     xylophone triangle gong synthesizer ball football basketball volleyball baseball rugby-ball bat racket racquet puck
     stick goal hoop net surfboard skateboard snowboard skis ski skates sled kite frisbee boomerang dart dartboard
-    bow-and-arrow crossbow arrow barbell dumbbell kettlebell treadmill punching-bag chessboard chess dice cards domino
-    puzzle jigsaw rattle yo-yo doll dollhouse teddy lego blocks marble pinwheel balloon robot-toy spinning-top
+    crossbow arrow barbell dumbbell kettlebell treadmill punching-bag chessboard chess dice cards domino
+    puzzle jigsaw rattle yo-yo doll dollhouse teddy lego blocks marble pinwheel balloon spinning-top
     rocking-horse pacifier pinata sandcastle snowball
 """)
 _FANTASY = listed("""
@@ -86,7 +86,7 @@ GEAR = listed("""
     wetsuit tracksuit jersey parka anorak windbreaker trenchcoat blazer smock overalls suspenders braces cufflinks brooch
     pendant locket choker anklet bangle diadem headdress headset earphones earbuds earmuffs lanyard sling bandage
     crutch crutches saddlebag saddlebags bridle reins stirrups backpack rucksack knapsack handbag purse pouch fanny-pack
-    holster bandolier dreadlocks afro mohawk bun-hair stubble goatee sideburns fangs muscles wrinkles dimples scar scars
+    holster bandolier dreadlocks afro mohawk stubble goatee sideburns fangs muscles wrinkles dimples scar scars
     tattoo piercing cybernetics robes hoodie kerchief neckerchief shawl stole muff cummerbund
 """)
 PART_WORDS = listed("""

@@ -163,6 +163,8 @@ STYLE_PHRASES = sequences({
                "trending on; in style of; style of; photographed by; directed by; shot on; shot with; rendered in; rendered with; "
                "photographed with; photographed in; painted in; drawn in; illustrated in",
     "style": "in black and white; black and white photo; highly detailed; very detailed; ultra detailed; intricately detailed; "
+             "unreal engine; unreal engine 5; octane render; octane engine; cinema 4d; redshift render; arnold render; "
+             "lumen render; unity engine; blender render; v-ray; sun glare; light leaks; film stock; motion blur; "
              "best quality; high quality; ultra realistic; hyper realistic; photo realistic; sharp focus; depth of field; "
              "shallow depth of field; soft focus; wide angle; studio lighting; soft light;long exposure; "
              "bird's eye view; rule of thirds; 3d render; digital art; concept art; 3 d; in focus; out of focus; "
@@ -238,6 +240,9 @@ IRREGULAR_VERBS = mapped("""
     drawn:draw
     built:build grown:grow spread:spread cast:cast seen:see saw:see made:make bitten:bite shown:show
     lying:lie tying:tie dying:die
+    strung:string bound:bind swept:sweep slung:sling clung:cling spun:spin stuck:stick struck:strike kept:keep bent:bend
+    crept:creep sunk:sink flung:fling blown:blow flown:fly thrown:throw strewn:strew swum:swim sung:sing drunk:drink
+    wound:wind
 """)
 DROPPED_VERBS = listed("isolate depict show see set")  # "isolated on white": of the picture, not of the thing
 GAZING = listed(
@@ -252,7 +257,7 @@ RELATIVES = listed(
     "that which who whom whose where when while as whereas whilst because so then but though although if"
 )
 PRONOUNS = mapped("""
-    it:it he:it she:it him:it itself:it himself:it herself:it they:them them:them themselves:them both:them each:skip
+    it:it he:him she:him him:him her:him itself:it himself:it herself:it they:them them:them themselves:them both:them each:skip
     i:skip you:skip we:skip me:skip us:skip
 """)
 NOT_NOUNS = listed("""
