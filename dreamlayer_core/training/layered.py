@@ -1,4 +1,4 @@
-"""Stage 4: the adapter, exactly as the paper trains it (Sec. 4.1, App. B; Eq. 8), on stacks of latents."""
+"""Stage 4: the adapter, as the paper trains it (Sec. 4.1, App. B; Eq. 8) but for its timesteps, on stacks of latents."""
 
 from __future__ import annotations
 
