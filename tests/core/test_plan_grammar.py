@@ -153,6 +153,36 @@ UNLISTED = {
     "a pair of flip-flops on a towel": (PLAIN, "a towel", "a pair of flip-flops"),
     "an old woman in a square in Lisbon": ("a square in Lisbon", "an old woman"),
 }  # fmt: skip
+RELATIONS = {
+    "a man riding a bicycle": (PLAIN, "a bicycle", "a man"),
+    "a flamingo standing before a teal caravan": (PLAIN, "a teal caravan", "a flamingo standing"),
+    "a dog in front of a café": (PLAIN, "a café", "a dog"),
+    "a rock that a fox half hides, on a beach": ("a beach", "a rock", "a fox"),
+    "a cabinet that my grandfather built, with a moth on it": (PLAIN, "a cabinet", "a moth"),
+    "a doormat which someone left in a hallway": ("a hallway", "a doormat"),
+    "a boy on his sister's shoulders in a park": ("a park", "a sister", "a boy"),
+    "a barn with a cart, and behind everything a willow": (PLAIN, "a willow", "a barn with a cart"),
+    "a cup on a tray, and behind all of it a lamp": (PLAIN, "a lamp", "a tray", "a cup"),
+    "a red convertible on a street and a dog on top of the car": ("a street", "a red convertible", "a dog"),
+    "front: a pie; back: a jar": (PLAIN, "a jar", "a pie"),
+    "a cowgirl, a herd of cattle behind her, a cup": (PLAIN, "a herd of cattle", "a cowgirl", "a cup"),
+    "a cow, a trough, a windmill in the background": (PLAIN, "a windmill", "a cow", "a trough"),
+    "not only a zebra but also a giraffe at a waterhole": ("a waterhole", "a zebra", "a giraffe"),
+    "snowboard & skis leaning against a cabin": (PLAIN, "a cabin", "snowboard", "skis"),
+    "The garage holds a red car and a jack": ("the garage", "a red car", "a jack"),
+    "a crate, a board full of formulas": (PLAIN, "a crate", "a board full of formulas"),
+    "a boy hugging a plush shark": (PLAIN, "a boy hugging a plush shark"),
+    "a wizard leaning on a gnarled staff": (PLAIN, "a wizard leaning on a gnarled staff"),
+    "a table with a vase on it": (PLAIN, "a table", "a vase"),
+    "a singer in front of a red curtain": (PLAIN, "a red curtain", "a singer"),
+    "a troll crossing a bridge": ("a bridge", "a troll"),
+    "a red ball on a wooden floor with a blue wall": ("a wooden floor with a blue wall", "a red ball"),
+    "a dog on green grass with a blue sky": ("green grass with a blue sky", "a dog"),
+    "a cat on a floor with a white ceiling": ("a floor with a white ceiling", "a cat"),
+    "a room with a wooden floor and a red wall, a cat and a dog":
+        ("a room with a wooden floor and a red wall", "a cat", "a dog"),
+    "a boat on a lake with mountains": ("a lake with mountains", "a boat"),
+}  # fmt: skip
 LANGUAGES = {
     "Zwei rote Bälle vor einem blauen Würfel am Strand": (
         "der Strand",
@@ -177,7 +207,7 @@ LANGUAGES = {
     "犬が木の後ろにいる": ("無地の背景", "犬", "木"),
     "草原で傘を持った女の子と二匹の犬": ("草原", "傘を持った女の子", "犬", "犬"),
 }
-ALL = COUNTS | COORDINATION | ORDER | ATTRIBUTES | BACKGROUNDS | UNLISTED | LANGUAGES
+ALL = COUNTS | COORDINATION | ORDER | ATTRIBUTES | BACKGROUNDS | UNLISTED | RELATIONS | LANGUAGES
 
 
 def shown(plan: LayerPlan) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ _FIXTURES = frozenset({
     "floor", "ground", "wall", "ceiling", "doorway", "windowsill", "sill", "ledge", "doorstep", "corner", "boden", "sol",
     "地上", "地面", "床",
 })  # fmt: skip
+_HANGINGS = frozenset({"curtain", "drape", "drapery"})  # things, but where they furnish a place
 _WOODS = frozenset({"tree", "pine", "fir", "oak", "palm", "birch", "star", "light"})
 
 
@@ -70,8 +71,9 @@ def _leaving_some(scene: Scene, places: list[Thing]) -> list[Thing]:
 
 
 def _carriers(scene: Scene) -> list[Thing]:
-    weak = [thing for thing in scene.things if thing.phrase.place == "scenery" and thing.phrase.count == 1]
-    placed = {edge.subject for edge in scene.edges if edge.relation in _HOLDS}
+    weak = [thing for thing in scene.things
+            if thing.phrase.place == "scenery" and thing.phrase.count == 1 and thing.phrase.head not in _HANGINGS]  # fmt: skip
+    placed = {edge.subject for edge in scene.edges if edge.relation in _HOLDS or edge.relation == "behind"}
     found = [thing for thing in weak if thing.index not in placed and _carries(scene, thing)]
     owners = {edge.target for edge in scene.edges if edge.relation == "with"}
     found = found or [thing for thing in weak if thing.index not in placed and thing.index in owners]
@@ -100,8 +102,9 @@ def _link(scene: Scene, before: Thing, place: Thing) -> str:
     first, second = _edge(scene, before), _edge(scene, place)
     if second is None or not second.text:
         return scene.joiner
-    if second.target == place.index and first and first.text == second.text and second.subject not in (before.index, first.subject):
-        return scene.joiner
+    if first and first.text == second.text and second.subject != before.index:
+        if second.subject != first.subject or second.relation == "with":  # "a room with a floor and a wall"
+            return scene.joiner
     space = "" if second.text.endswith("'") else " "
     return f" {second.text}{space}" if scene.space else scene.joiner
 

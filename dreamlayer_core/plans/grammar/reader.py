@@ -9,6 +9,7 @@ from typing import cast
 from .belonging import Use, belongs
 from .boxes import spot_box
 from .chunks import Chunk
+from .lookahead import Lookahead
 from .reference import meant, mentioned
 from .scene import Edge, Phrase, Relation, Scene, Thing
 
@@ -17,13 +18,11 @@ __all__ = ["Describe", "read"]
 Describe = Callable[[Phrase, str], Phrase]
 """(phrase, predicative adjective) -> the phrase with it: "the ball is red"."""
 
-_PREDICATES = ("verb", "be", "have", "spot", "which")
 
-
-class _Reader:
+class _Reader(Lookahead):
     def __init__(self, chunks: Sequence[Chunk], scene: Scene, describe: Describe) -> None:
-        self.chunks, self.scene, self.describe = chunks, scene, describe
-        self.at = 0
+        super().__init__(chunks)
+        self.scene, self.describe = scene, describe
         self.subject: list[Thing] = []  # of the clause
         self.anchor: list[Thing] = []  # what the next preposition is about
         self.targets: list[Thing] = []  # the anchor that the latest noun phrase left
@@ -51,22 +50,6 @@ class _Reader:
             self.at = at
             if chunk.kind in steps:
                 steps[chunk.kind](chunk)
-
-    # --- looking ahead
-
-    def _next(self, steps: int = 1) -> Chunk:
-        place = self.at + steps
-        return self.chunks[place] if place < len(self.chunks) else Chunk("stop")
-
-    def _has_predicate(self) -> bool:
-        """Whether the phrase here goes on to say something of its own, as in "and a cat under a table"."""
-        after = self._next()
-        if after.kind != "prep":
-            return after.kind in _PREDICATES
-        if after.value == "with":
-            return False
-        target = self._next(2).phrase
-        return target is None or (target.place != "place" and target.role not in ("mood", "style"))
 
     # --- noun phrases
 
@@ -104,6 +87,8 @@ class _Reader:
             return False  # "a grill with skewers, a cooler"
         if last.how == "with" and self._next().kind == "prep":
             return not (self._next(2).phrase is not None and self.glue == "comma")
+        if last.how == "with" and {phrase.place, before.place} == {"place", "scenery"}:
+            return self.glue == "and"  # "a room with a wooden floor and a red wall"
         if self._has_predicate() or (phrase.place == "place") != (before.place == "place"):
             return False
         if last.how == "own":
@@ -114,7 +99,7 @@ class _Reader:
         if self.topic and phrase.role in ("body", "part", "clothing") and (phrase.owned or self._is_tag(phrase)):
             self._extra(self.topic, f"{self.scene.owning} {phrase.spoken or phrase.prompt}".strip())
             return
-        thing = mentioned(self.scene, phrase)
+        thing = mentioned(self.scene, phrase, joined=bool(self.glue))
         no_place = phrase.place != "place" and all(thing.phrase.place != "place" for thing in self.subject)
         group = self.open and self.glue in ("and", "comma") and no_place
         joined = self.glue in ("and", "comma") and not self.pending
@@ -150,7 +135,8 @@ class _Reader:
             return
         owns = use.how == "own" and not phrase.animate
         if owns or (sources and belongs(use, phrase, sources, self._placing(sources))):
-            bearers = sources if phrase.many and len(sources) == 2 or use.how == "own" else sources[-1:]
+            alike = len({thing.phrase.animate for thing in sources}) == 1  # "a boy and a girl with umbrellas"
+            bearers = sources if phrase.many and len(sources) == 2 and alike or use.how == "own" else sources[-1:]
             self._extra(bearers, f"{use.text}{self.scene.space}{phrase.spoken or phrase.prompt}".strip())
             self.anchor = sources or self.anchor
             return
@@ -159,11 +145,15 @@ class _Reader:
             self.pending.append(replace(use, sources=tuple(things)))
         else:
             for target in things:
-                self.scene.edges += [Edge(source.index, use.relation, target.index, use.text) for source in sources]
+                crossed = use.how == "object" and target.phrase.place == "scenery"  # "crossing a bridge"
+                relation, text = ("along", "") if crossed else (use.relation, use.text)
+                self.scene.edges += [Edge(source.index, relation, target.index, text) for source in sources]
         self.anchor = things
 
     def _placing(self, sources: list[Thing]) -> Chunk:
         """The preposition after a phrase, where it is about the phrase: "a boy with a tree behind him", not "behind a fence"."""
+        if self._carries_it(max((thing.phrase.size for thing in sources if not thing.phrase.animate), default=0)):
+            return Chunk("prep", value="beside")
         target = self._next(2).kind
         other = target == "it" and not any(thing in self.topic for thing in sources)
         return Chunk("stop") if other or target in ("np", "quote") else self._next()
@@ -189,7 +179,7 @@ class _Reader:
             self.pending.append(Use("front", tuple(self.anchor), relation, chunk.text))
             self.main, self.clause_has_verb = self.subject, False
             return
-        sources = tuple(self._located_things())
+        sources = tuple(self._described_things(relation))
         if self._next().kind not in ("np", "it", "quote", "adjective"):
             self._adverb(relation, chunk.text)
         elif not sources:
@@ -198,13 +188,14 @@ class _Reader:
             self.use = Use("with" if relation == "with" else "prep", sources, relation, chunk.text)
         self.open = False
 
-    def _is_fronted(self) -> bool:
-        """ ", behind the log a deer", ", behind it stands a vase": the place comes before its thing."""
-        before = self.chunks[self.at - 1].kind if self.at else ""
-        if before not in ("comma", "and") or self._next().kind not in ("np", "it"):
-            return False
-        after = self._next(2)
-        return after.kind == "np" or (after.kind in ("verb", "be", "there") and self._next(3).kind == "np")
+    def _described_things(self, relation: Relation) -> list[Thing]:
+        """ "A ball on a floor with a blue wall": the floor has the wall. "A cart, a herd behind her": the herd is behind her."""
+        target = self._next().phrase
+        if relation == "with" and target is not None and target.place in ("scenery", "place") and self.anchor:
+            return self.anchor
+        things = self._located_things()
+        tells_apart = self._next().kind == "it" and all(thing in things for thing in self.topic)
+        return things[-1:] if tells_apart and self._next(-1).kind == "np" else things
 
     def _located_things(self) -> list[Thing]:
         """What a preposition is about: the nearest things, but never a place while there is a subject to place."""
@@ -236,10 +227,13 @@ class _Reader:
         self.open = False
         if chunk.finite:
             self._finite()
-        if chunk.plural and len(self.subject) == 1 and not self.subject[0].phrase.many and len(self.wider) > 1:
+        if chunk.plural and not (len(self.subject) == 1 and self.subject[0].phrase.many) and len(self.wider) > len(self.subject):
             self.subject = self.wider  # "a cat in a hat and a dog in a coat play"
         sources = self._doers(chunk)
         if not sources:
+            return
+        if chunk.value == "own" and chunk.finite and self._next().kind == "np" and all(thing.phrase.place == "place" for thing in sources):
+            self.subject, self.anchor = [], []  # "the garage holds a car"
             return
         held = self._next().phrase
         if chunk.value == "own" and not chunk.finite and held is not None and not held.many:
@@ -258,9 +252,16 @@ class _Reader:
         if chunk.finite or self.glue or (self.at and self.chunks[self.at - 1].kind == "be"):
             return self.subject
         nearest = self.anchor or self.subject
+        if len(nearest) > 1 and self._is_of_last(chunk, nearest[-1]):
+            return nearest[-1:]
         if any(thing.phrase.animate for thing in nearest) or not any(thing.phrase.animate for thing in self.subject):
             return nearest
         return self.subject if chunk.text.endswith("ing") else nearest
+
+    def _is_of_last(self, chunk: Chunk, last: Thing) -> bool:
+        """ "A rat, a board full of formulas", "a calendar and a radio playing": not of the whole list."""
+        listed = self._next(-1).kind == "np" and not last.phrase.bare and not last.phrase.many
+        return listed and not last.phrase.animate and (chunk.value != "stay" or self._next(-2).kind == "comma")
 
     def _finite(self) -> None:
         """The second verb after "which" is the main clause's again."""
@@ -312,24 +313,21 @@ class _Reader:
         if use is None:
             self.subject = self.anchor = self.topic
         elif use.how == "front":
-            self.pending.append(replace(use, sources=tuple(self.topic)))
-            self.kept_topic = True
+            self.pending.append(replace(use, sources=tuple(meant(self.scene, self.topic, (), who=chunk.value) or self.topic)))
+            self.kept_topic, self.last = True, None
         else:
-            for target in meant(self.scene, self.topic, use.sources, living=chunk.value == "him"):
+            for target in meant(self.scene, self.topic, use.sources, who=chunk.value):
                 self.scene.edges += [Edge(source.index, use.relation, target.index, "") for source in use.sources]
 
     def _spot(self, chunk: Chunk) -> None:
         things = (self.listing if self.anchor is self.targets else self.anchor) or self.subject
+        if self._next(-1).kind == "np" and self._next(-2).kind == "comma":
+            things = things[-1:]  # "a trough, a windmill in the background"
         if things and not self._inverted():
             self._place(things, chunk.value)
         else:
             self.spots.append(chunk.value)
         self.open = False
-
-    def _inverted(self) -> bool:
-        """ "a tree; on the left, a house": the spot is of what follows its comma when it starts its clause."""
-        before = self.chunks[self.at - 1].kind if self.at else "stop"
-        return before in ("comma", "stop", "and") and self._next().kind in ("comma", "np", "be", "there", "verb")
 
     def _place(self, things: list[Thing], spot: str) -> None:
         for thing in things:

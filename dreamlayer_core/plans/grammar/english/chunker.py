@@ -7,36 +7,21 @@ from dataclasses import replace
 
 from ..chunks import Chunk, Kind
 from ..scene import Phrase
-from ..tables import Fixed, match_at
 from ..tokens import Token
 from . import nouns, words
 from .guess import acts, is_content
 from .inflection import Verb, doing, verb
 from .lexicon import is_adjective, is_colour, is_noun
 from .noun_phrase import LONGEST_OF, Parsed, noun_phrase
+from .set_phrases import label_at, set_phrase
 
 __all__ = ["chunks"]
 
-_SET_PHRASES: tuple[tuple[Kind, Fixed], ...] = (
-    ("style", words.STYLE_PHRASES), ("mood", words.MOOD_PHRASES), ("prep", words.PREPOSITION_PHRASES),
-    ("spot", words.SPOTS), ("verb", words.LEADS), ("verb", words.ATTRIBUTES),
-)  # fmt: skip
 _AFTER_NAMES = ("with", "featuring", "showing", "depicting", "of")  # "in the style of Monet with a boat"
 _OUTSIDE = ("outside", "in front of", "behind", "next to", "beside", "near", "by")
 _PLACING = ("inside", "inside of", "through", "across", "throughout", "within", "down", "along", "in the middle of", "at the edge of")
 _PLACES_BY = ("in", "on", "at", "inside", "by", "near", "next", "under", "against", "walking", "standing", "sitting")
 _SHOWING = ("of", "showing", "depicting", "with", "featuring", "shows", "depicts", "from", "in", "that")
-
-
-def _set_phrase(tokens: Sequence[Token], i: int) -> tuple[Chunk, int] | None:
-    """The longest set phrase at i, of any table."""
-    best: tuple[Chunk, int] | None = None
-    for kind, table in _SET_PHRASES:
-        match = match_at(table, tokens, i)
-        if match is not None and (best is None or match[0] > best[1] - i):
-            text = " ".join(token.lower for token in tokens[i : i + match[0]])
-            best = Chunk(kind, text, match[1]), i + match[0]
-    return best
 
 
 def _is_unknown(phrase: Phrase) -> bool:
@@ -78,7 +63,10 @@ class _Chunker:
         return self._fixed(i) or self._function_word(i) or self._verb(i) or self._noun(i) or self._rest(i)
 
     def _fixed(self, i: int) -> int:
-        match = _set_phrase(self.tokens, i)
+        if self._starts_clause() and (spot := label_at(self.tokens, i)):
+            self._put("spot", self.tokens[i].lower, spot)
+            return i + 2
+        match = set_phrase(self.tokens, i)
         if match is None:
             return 0
         chunk, after = match
@@ -123,8 +111,14 @@ class _Chunker:
     def _function_word(self, i: int) -> int:
         word = self.tokens[i].lower
         following = self.tokens[i + 1].lower if i + 1 < len(self.tokens) else ""
-        if word in ("and", "or"):
+        if word in ("and", "or") or (word == "plus" and self.found and self.found[-1].kind in ("np", "comma")):
             self._put("and")
+        elif word in words.UNSEEN and self.found and self.found[-1].kind == "which":
+            self._put("skip", word)
+        elif word in words.WEAKENING and self._starts_predicate(following):
+            self._put("skip", word)
+        elif word == "that" and self.found and self.found[-1].kind == "prep" and not is_content(following):
+            self._put("it", word, "it")
         elif word in words.BE:
             self._put("be")
         elif word in words.HAVE:
@@ -154,9 +148,14 @@ class _Chunker:
             return 0
         return i + 1
 
+    def _starts_predicate(self, following: str) -> bool:
+        """ "a cactus half [hides]"."""
+        form = verb(following)
+        return bool(self.found) and self.found[-1].kind == "np" and form is not None and form.form in ("s", "ed")
+
     def _owns(self, following: str) -> bool:
         """ "her dog", not "next to her a dog"."""
-        return bool(following) and not self._is_function(following) and following not in words.DETERMINERS
+        return following[:1].isalnum() and not self._is_function(following) and following not in words.DETERMINERS
 
     def _names_artist(self, i: int) -> bool:
         """ ", by Ivan Aivazovsky": capitals after a comma, or two of them."""
@@ -179,7 +178,7 @@ class _Chunker:
         plain = before in ("np", "which", "be", "it", "skip", "mood", "spot", "adjective")
         listed = (
             before in ("and", "comma")
-            and (form.form != "base" or self._has_object(i))
+            and (self._has_object(i) or form.form != "base" and not (form.form == "s" and is_noun(word)))
             and (not self._leads_noun(i) or self._takes_object(form))
         )
         if not (plain or listed) or (form.form == "ed" and before == "be" and self._leads_noun(i)):
@@ -192,12 +191,15 @@ class _Chunker:
         use = "drop" if form.base in words.DROPPED_VERBS else form.use
         if use == "plain" and self._of_its_own(i + 1, form):
             use = "own"
+        mounts = form.base in words.MOUNTING and i + 1 < len(self.tokens) and not self._is_function(self.tokens[i + 1].lower)
+        use = "drop" if mounts else use
         self.found.append(Chunk("verb", text, use, finite=form.form in ("s", "base"), plural=form.form == "base"))
+        self.found += [Chunk("prep", "", "on")] if mounts else []
         return i + 1
 
     def _unlisted(self, word: str, takes_object: bool) -> Verb | None:
         """ "A juggler entertains a girl": an -s word after a noun phrase that is no noun."""
-        after_noun = bool(self.found) and self.found[-1].kind == "np"
+        after_noun = bool(self.found) and self.found[-1].kind in ("np", "it", "which")
         named = is_noun(word) and not takes_object  # "a smith hammers a shoe"
         if not after_noun or not word.endswith("s") or len(word) < 4 or named or is_adjective(word):
             return None
@@ -260,7 +262,8 @@ class _Chunker:
             return parsed.after
         if self._is_no_thing(i, parsed, following):
             return 0
-        if phrase.role == "style" and not phrase.bare:
+        listed = bool(self.found) and self.found[-1].kind in ("comma", "and")
+        if phrase.role == "style" and (not phrase.bare or (listed and phrase.many and phrase.head in nouns.PICTURES)):
             parsed = replace(parsed, phrases=tuple(replace(phrase, role="") for phrase in parsed.phrases))
         for k, phrase in enumerate(parsed.phrases):
             phrase = self._placed(phrase, following)
@@ -272,7 +275,8 @@ class _Chunker:
     def _placed(self, phrase: Phrase, following: str) -> Phrase:
         """Names after "in" are places ("in Ravenna"); so is whatever a text begins inside of, and what no list has."""
         before = self.found[-1] if self.found else None
-        if before is not None and before.text in _OUTSIDE and phrase.head in nouns.BUILDINGS:
+        outside = before is not None and (before.text in _OUTSIDE or before.value in ("front", "behind"))
+        if outside and phrase.head in nouns.BUILDINGS | nouns.HOUSES:
             return replace(phrase, place="building")
         if before is not None and before.kind == "prep" and phrase.role == "style" and phrase.place:
             return replace(phrase, role="")  # "against a flowery wallpaper"
@@ -317,12 +321,7 @@ class _Chunker:
             return True  # "35mm", "8k"
         if parsed.headless or not phrase.bare or phrase.many or parsed.after - i > 1 or is_noun(phrase.head):
             return False
-        if (
-            following in words.DETERMINERS
-            or following in words.VAGUE
-            or following in words.ALL_WORDS
-            or following in words.PRONOUNS
-        ):
+        if following in words.DETERMINERS | words.ALL_WORDS or following in words.VAGUE or following in words.PRONOUNS:
             return True
         return not (self._starts_clause() or (self.found and self.found[-1].kind in ("and", "prep", "verb", "have")))
 

@@ -70,4 +70,4 @@ def is_gerund_name(tokens: Sequence[Token], i: int) -> bool:
     following = word_at(tokens, i + 1)
     named = word_at(tokens, i) in things.GERUNDS and is_noun(following)
     before = word_at(tokens, i - 1) if i else ""
-    return named and (not is_plural(following) or not noun_facts(before, before)["animate"])
+    return named and (not is_plural(following) or not noun_facts(singular(before), before)["animate"])

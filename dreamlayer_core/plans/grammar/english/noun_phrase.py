@@ -62,7 +62,8 @@ def _ends_noun(tokens: Sequence[Token], i: int, has_noun: bool, last: str, one: 
     if found is None:
         return one and is_plural(word) and not is_noun(word) and not is_plural(last)
     if found.form == "ing":
-        return word not in nouns.ING_NOUNS and not is_gerund_name(tokens, i)
+        acting = word_at(tokens, i + 1) in words.DETERMINERS and bool(noun_facts(last, last)["animate"])  # "a troll crossing a"
+        return acting or word not in nouns.ING_NOUNS and not is_gerund_name(tokens, i)
     if found.form == "ed":
         return word not in nouns.ED_NOUNS and not is_noun(word) and not (word == "shot" and not _goes_on(tokens, i + 1))
     if found.form == "s":
@@ -182,7 +183,20 @@ def noun_phrase(tokens: Sequence[Token], i: int, *, depth: int = 0) -> Parsed | 
         return Parsed(distributed, after)
     phrase = _phrase(found[:-1], found[-1], quantity, groups)
     phrase = replace(phrase, spoken=_spoken(tokens[i:after]))
-    return _with_of(tokens, phrase, quantity, after, depth)
+    return _bearer(tokens, i, phrase, after) or _with_of(tokens, phrase, quantity, after, depth)
+
+
+def _bearer(tokens: Sequence[Token], i: int, phrase: Phrase, after: int) -> Parsed | None:
+    """ "on his sister's shoulders", "on the merchant's glove": on her, on him."""
+    before = word_at(tokens, i - 1) if i else ""
+    place = next((k for k in range(i, after) if word_at(tokens, k).endswith("'s")), after)
+    owner = word_at(tokens, place)[:-2]
+    placed = words.PREPOSITIONS.get(before) in ("on", "in", "against")
+    if not placed or phrase.role not in ("body", "clothing") or not noun_facts(owner, owner)["animate"]:
+        return None
+    named = Token("word", tokens[place].text[:-2])
+    whole = noun_phrase([*tokens[i:place], named], 0)
+    return None if whole is None or whole.headless else Parsed(whole.phrases, after)
 
 
 def _last_is_noun(tokens: Sequence[Token], after: int, groups: list[list[str]], quantity: Quantity) -> bool:
@@ -231,6 +245,8 @@ def _phrase(modifiers: list[str], noun: str, quantity: Quantity, groups: list[li
         facts |= {"place": "place", "role": ""}
     if modifiers and f"{modifiers[-1].lower()} {noun.lower()}" in nouns.COMPOUND_THINGS:
         facts["place"] = ""
+    if words.TOYS & set(flat):
+        facts["animate"] = False
     if facts["role"] == "abstract" and _is_concrete(head, modifiers, quantity):
         facts["role"] = ""
     return Phrase(

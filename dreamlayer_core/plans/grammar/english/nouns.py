@@ -48,9 +48,11 @@ GLOBES = listed("moon mars planet venus asteroid")  # places for what is on them
 COMPOUND_PLACES = frozenset({
     "circus ring", "boxing ring", "bus stop", "gas station", "ski slope", "ice rink", "hockey rink", "book shop", "dance floor",
     "control room", "tennis court", "train tracks", "football pitch", "golf course", "race track", "ice floe", "mountain top",
-    "river bank", "market stall", "power plant", "reading nook", "lily pad pond", "river bed", "construction site", "camp site", "mountain pass", "city roof",
+    "river bank", "market stall", "power plant", "reading nook", "lily pad pond", "river bed", "construction site", "camp site", "mountain pass", "city roof", "airport gate", "departure gate", "boarding gate",
 })  # fmt: skip
 COMPOUND_THINGS = frozenset({"kitchen island", "bouncy castle", "sand castle", "gingerbread house", "dog house", "bird house"})
+HOUSES = places.HOUSES  # buildings as well: "in front of a café" is outside of it
+PICTURES = listed("poster print painting picture photograph photo drawing sketch portrait")  # on the walls, when there are several
 SCENERY = listed("""
     wall hill mountain hilltop mountaintop bridge roof stairs staircase steps peak cloud dune track rail railway
     cliff slope
@@ -91,7 +93,7 @@ ABSTRACT = listed("""
     lots bit
     kind type sort time moment series variety instead order everything anything nothing something someone everyone
     place contrast direction opposite amount size shape color colour length end beginning part half past future today
-    turn sight focus reason reasons care attention speed balance formation conversation
+    party picnic wedding ceremony celebration turn sight focus reason reasons care attention speed balance formation conversation
 """)
 CONCRETE_NAMED = listed("line circle key model code tool system number letter seat side end card tag back")
 ANIMATE = listed("""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..tables import listed
 
-__all__ = ["BUILDINGS", "PLACES", "PLACE_ENDINGS", "SCENERY"]
+__all__ = ["BUILDINGS", "HOUSES", "PLACES", "PLACE_ENDINGS", "SCENERY"]
 
 _ROOMS = listed("""
     room kitchen bedroom bathroom washroom restroom toilet lavatory pantry larder scullery parlor parlour den study
@@ -101,6 +101,12 @@ BUILDINGS = listed("""
     bank hangar barracks bunker orphanage asylum university college academy ferry yacht galleon airliner jet helicopter
     spaceship spacecraft starship airship zeppelin tram trolleybus limousine van caravan camper whale bakery
     bookshop boutique florist pharmacy mall cinema theater theatre arena stadium gym
+""")
+HOUSES = listed("""
+    cafe café coffeehouse diner bistro brasserie trattoria pizzeria bar pub tavern saloon inn nightclub casino cinema opera
+    aquarium planetarium mall supermarket grocery bakery boutique bookshop bookstore pharmacy florist laundromat pawnshop
+    courthouse parliament embassy depot boathouse mill refinery brewery distillery winery sawmill stable henhouse
+    greenhouse garage prison jail armory library gym sauna barbershop hairdresser bank townhall bazaar arcade
 """)
 SCENERY = listed("""
     wall hill mountain hilltop mountaintop bridge roof stairs stair staircase steps peak track rail rails railway cliff

@@ -87,7 +87,7 @@ GEAR = listed("""
     pendant locket choker anklet bangle diadem headdress headset earphones earbuds earmuffs lanyard sling bandage
     crutch crutches saddlebag saddlebags bridle reins stirrups backpack rucksack knapsack handbag purse pouch fanny-pack
     holster bandolier dreadlocks afro mohawk stubble goatee sideburns fangs muscles wrinkles dimples scar scars
-    tattoo piercing cybernetics robes hoodie kerchief neckerchief shawl stole muff cummerbund
+    wellies wellingtons galoshes curlers staff cane crook tattoo piercing cybernetics robes hoodie kerchief neckerchief shawl stole muff cummerbund
 """)
 PART_WORDS = listed("""
     stud studs rivet rivets hinge hinges knob knobs button buttons lever dial pedal pedals spoke spokes hubcap hood bonnet

@@ -104,7 +104,7 @@ PREPOSITIONS = {
     "across": "along", "through": "along", "around": "beside", "towards": "beside", "toward": "beside", "past": "beside",
     "opposite": "beside", "beyond": "behind", "with": "with", "featuring": "with", "plus": "with", "without": "without", "not": "without", "no": "without", "neither": "without", "nor": "without",
     "during": "in", "from": "none", "to": "none", "for": "none", "of": "none", "like": "none", "as": "none", "after": "none",
-    "before": "none", "off": "none", "about": "none", "via": "none", "outside": "beside", "throughout": "in", "down": "along",
+    "before": "front", "astride": "on", "off": "none", "about": "none", "via": "none", "outside": "beside", "throughout": "in", "down": "along",
     "up": "along", "except": "none", "aboard": "on",
 }  # fmt: skip
 PREPOSITION_PHRASES = sequences({
@@ -201,13 +201,13 @@ SHOWS = listed(
 # Verbs of pictures. Their objects: an attribute of the doer ("own"), or a thing of its own ("plain").
 OWN_VERBS = listed("""
     wear hold carry ride play read eat drink use smoke write sip wield grip clutch hug lick chew bite blow sport raise
-    juggle grasp swing wave strum bear brandish cradle balance type knit cook mix pour munch nibble
+    crack peel juggle grasp swing wave strum bear brandish cradle balance type knit cook mix pour munch nibble
     say spell form make have take do give cast brush wash resemble need sew cut bake stir show
 """)
 STAY_VERBS = listed("""
     stand sit lie rest hang lean place stay float park perch hover kneel crouch pose position set arrange locate
     stack scatter
-    line lay situate mount display rise tower loom prop drift grow pile put sprawl wait spread
+    line lay situate mount display rise tower loom prop drift pile put sprawl wait spread
 """)
 PLAIN_VERBS = listed("""
     chase watch look face follow surround cover fill overlook pass cross push pull kick throw catch lead feed paint
@@ -227,7 +227,7 @@ PLAIN_VERBS = listed("""
     connect hatch peck lurk prowl sneak creep stalk tug drag herd chase admire inspect examine sniff explore search
     dig
     sweep clean repair fix pet stroke teach shade shadow overhang encircle line border buzz flutter swoop circle
-    isolate entertain peer glance shout bake examine greet swirl tumble rear graze snooze enjoy share observe see
+    isolate entertain peer glance shout bake examine greet reach grow swirl tumble rear graze snooze enjoy share observe see
 """)
 IRREGULAR_VERBS = mapped("""
     sat:sit stood:stand lay:lie lain:lie hung:hang flew:fly ran:run swam:swim slept:sleep held:hold wore:wear
@@ -257,19 +257,29 @@ RELATIVES = listed(
     "that which who whom whose where when while as whereas whilst because so then but though although if"
 )
 PRONOUNS = mapped("""
-    it:it he:him she:him him:him her:him itself:it himself:it herself:it they:them them:them themselves:them both:them each:skip
+    everything:all everybody:all it:it he:him she:him him:him her:him itself:it himself:it herself:it they:them them:them themselves:them both:them each:skip
     i:skip you:skip we:skip me:skip us:skip
 """)
 NOT_NOUNS = listed("""
     and or but then also too there here very only just so together please now still yet again once almost quite
     rather slightly gently slowly quickly brightly calmly peacefully happily quietly proudly softly directly
     side-by-side
-    adrift aground ashore aloft ajar astray abreast
+    there's here's it's adrift aground ashore aloft ajar astray abreast
     half partly partially fully mostly nearly barely overhead
     all slowly lazily gracefully apart upright nearby away outside around up down off out over forward backward
     respectively simultaneously everywhere somewhere else today asleep awake alone afloat ablaze aglow while than is
     was
 """)
+HIDING_FORMS = listed("hiding covering obscuring blocking concealing screening shading")  # "a rock that a cactus hides": it is behind the cactus
+WEAKENING = listed("half partly partially almost nearly")  # before a verb: "a cactus half hides"
+MOUNTING = listed("ride straddle")  # their object carries the rider
+UNSEEN = listed("someone somebody i you we")  # "a doormat which someone left"
+TOYS = listed("plush toy stuffed inflatable")  # "a plush shark" does not live
+LABELS = {"front": "foreground", "foreground": "foreground", "back": "background", "background": "background", "left": "left",
+          "right": "right", "middle": "middle", "center": "middle", "centre": "middle", "top": "top", "bottom": "bottom"}  # fmt: skip
+EVERYTHING = sequences({"all": "all of it; all of them; all of this; them all; it all"})
+JOINS = sequences({"": "but also; and also"})
+EMPHASES = sequences({"": "not only; not just"})
 LIGHT_ADVERBS = listed(
     "very quite rather slightly really extremely incredibly brightly beautifully partly partially half fully ultra"
 )
