@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .pipeline import DreamLayer
 
 __all__ = ["EditedStack", "LayerChange", "RunSettings", "check_harmonizable", "edit_layers", "encoded_row", "harmonize_stack",
-           "new_order", "shown_rows", "stack_prompts"]
+           "light_edits", "mixed", "new_order", "shown_rows", "stack_prompts"]
 
 _FILL_SEED = 0x5EED  # keeps the noise of what is filled in apart from the noise that a layer was sampled from
 
@@ -117,7 +117,7 @@ def edit_layers(
     layers, alphas = list(stack.layers), [None, *stack_alphas(stack)]
     unseen = [torch.zeros(grid, dtype=torch.bool) for _ in layers]
     for change in changes:
-        layers[change.layer] = _mixed(layers[change.layer], change)
+        layers[change.layer] = mixed(layers[change.layer], change)
         if change.op.is_identity:
             continue
         edited = _edit(model, stack, layers[change.layer], change, {t: z[change.layer] for t, z in rows.items()},
@@ -240,10 +240,22 @@ def _onto_cells(edit: LayerEdit, scale: int) -> bool:
     return (snapped if turned else replace(snapped, center=edit.center)) == edit
 
 
-def _mixed(layer: Layer, change: LayerChange) -> Layer:
+def mixed(layer: Layer, change: LayerChange) -> Layer:
+    """The layer with the visibility and opacity of a change; itself if they stay."""
     visible = layer.visible if change.visible is None else change.visible
     opacity = layer.opacity if change.opacity is None else change.opacity
-    return replace(layer, visible=visible, opacity=opacity)
+    same = (visible, opacity) == (layer.visible, layer.opacity)
+    return layer if same else replace(layer, visible=visible, opacity=opacity)
+
+
+def light_edits(changes: Sequence[LayerChange]) -> dict[int, LayerEdit | None]:
+    """What becomes of the light of foregrounds, for `effects.move_effects`: a layer's edit, or None if it is gone.
+
+    What a background bears stays where it is.
+    """
+    gone = {change.layer for change in changes if change.delete or change.visible is False}
+    return {change.layer: None if change.layer in gone else change.op
+            for change in changes if change.layer and (change.layer in gone or not change.op.is_identity)}
 
 
 def new_order(changes: Sequence[LayerChange], count: int) -> list[int]:

@@ -28,7 +28,7 @@ from .edited_pixels import own_center
 from .edits import LayerEdit, apply_edit
 from .errors import InputError
 from .filling import fill_smoothly
-from .layers import Layer, LayerStack
+from .layers import OPAQUE, Layer, LayerStack
 
 __all__ = [
     "EFFECT_LAYERS",
@@ -53,7 +53,6 @@ EFFECT_LAYERS = {
 _SEEN = 0.5  # share of the background that shows through from which its change can be told from the picture
 _EVEN = 0.1  # how much that share may vary around a pixel: at an object's edge a change may be the object's own
 _RIM = 64  # the shorter side is this many times as long as an object's edge is wide
-_OPAQUE = 1 - 1e-3
 _DARKEST = 1 / 1024  # 0 in eight bits; but 0 itself has no parts, because any power of it is 0
 
 
@@ -144,7 +143,7 @@ def _cover(layer: Layer, stack: LayerStack) -> Tensor:
 
 def _through(stack: LayerStack) -> Tensor:
     """The share (1, h, w) of the background that is seen; 0 where the background is no solid ground itself."""
-    through = (_cover(stack.background, stack) >= _OPAQUE).to(stack.background.color.dtype)
+    through = (_cover(stack.background, stack) >= OPAQUE).to(stack.background.color.dtype)
     for layer in stack.foregrounds:
         through = through * (1 - _cover(layer, stack))
     return through
@@ -304,6 +303,6 @@ def _check(stack: LayerStack, harmonized: Tensor, least: float) -> None:
         raise InputError(f"got least = {least}; give 0 to 1, the difference that may stay")
     if any(is_effect(layer) for layer in stack.layers):
         raise InputError("got a stack that has effects layers already; take them off with without_effects")
-    clear = int((flatten_rgba(stack)[3] < _OPAQUE).sum())
+    clear = int((flatten_rgba(stack)[3] < OPAQUE).sum())
     if clear:
         raise InputError(f"got a stack that is transparent at {clear} pixels; put an opaque background under it")

@@ -19,7 +19,7 @@ from .errors import InputError
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["BLEND_MODES", "Box", "Layer", "LayerChanges", "LayerStack"]
+__all__ = ["BLEND_MODES", "OPAQUE", "Box", "Layer", "LayerChanges", "LayerStack"]
 
 Box = tuple[int, int, int, int]
 
@@ -27,6 +27,8 @@ Box = tuple[int, int, int, int]
 BLEND_MODES = ("normal", "multiply", "screen", "overlay", "darken", "lighten", "hard-light", "difference")
 
 _VISIBLE_ALPHA = 0.5 / 255  # less than this is 0 in an eight-bit file
+OPAQUE = 1 - _VISIBLE_ALPHA
+"""Alpha from which an eight-bit file holds a pixel as opaque."""
 
 
 class LayerChanges(TypedDict, total=False):

@@ -9,14 +9,12 @@ from dataclasses import replace
 
 from .derived import take_off
 from .edited_pixels import continued, edit_pixels, unseen_part
-from .editing import LayerChange, new_order
-from .effects import Effects, move_effects, with_effects
+from .editing import LayerChange, light_edits, mixed, new_order
+from .effects import move_effects, with_effects
 from .errors import InputError
-from .layers import Layer, LayerStack
+from .layers import OPAQUE, Layer, LayerStack
 
 __all__ = ["change_layer"]
-
-_OPAQUE = 1 - 0.5 / 255  # rounds to opaque in eight bits
 
 
 def change_layer(
@@ -43,16 +41,13 @@ def change_layer(
     changed = replace(plain, layers=tuple(layers[index] for index in order))
     if effects is None:
         return changed
-    light = _light(effects, plain, change) if light_follows and change.layer else effects
+    light = move_effects(effects, plain, light_edits([change])) if light_follows else effects
     return with_effects(changed, light, keep_empty=keep_empty)
 
 
 def _edited(layer: Layer, change: LayerChange, stack: LayerStack) -> Layer:
     """The layer with its pixels and how it is mixed; itself if that changes nothing."""
-    visible = layer.visible if change.visible is None else change.visible
-    opacity = layer.opacity if change.opacity is None else change.opacity
-    if (visible, opacity) != (layer.visible, layer.opacity):
-        layer = replace(layer, visible=visible, opacity=opacity)
+    layer = mixed(layer, change)
     return layer if change.op.is_identity or change.delete else _drawn(layer, change, stack)
 
 
@@ -63,15 +58,6 @@ def _drawn(layer: Layer, change: LayerChange, stack: LayerStack) -> Layer:
         raise InputError(
             f"layer {change.layer} ({layer.name!r}) would leave the canvas of {size[0]}x{size[1]}; move it less far"
             + (", or hide or delete it" if change.layer else ""))
-    if change.layer == 0 and bool((before.alpha >= _OPAQUE).all()):
+    if change.layer == 0 and bool((before.alpha >= OPAQUE).all()):
         return continued(pixels, unseen_part(layer, change.op, size), size)
     return pixels
-
-
-def _light(effects: Effects, stack: LayerStack, change: LayerChange) -> Effects:
-    """What the effects become when their foreground is edited."""
-    if change.delete or change.visible is False:
-        return move_effects(effects, stack, {change.layer: None})
-    if change.op.is_identity:
-        return effects
-    return move_effects(effects, stack, {change.layer: change.op})

@@ -10,13 +10,11 @@ from ..dreamlayer_core.derived import take_off
 from ..dreamlayer_core.effects import find_effects, with_effects
 from ..dreamlayer_core.errors import InputError
 from ..dreamlayer_core.evaluation.recomposition import check_recomposition
-from ..dreamlayer_core.layers import LayerStack
+from ..dreamlayer_core.layers import OPAQUE, LayerStack
 from ..dreamlayer_core.residual import with_residual
 from .documents import image_from_pictures, item_pixels, layers_from_stacks, stacks_from_layers
 
 __all__ = ["NODES"]
-
-_OPAQUE = 1 - 0.5 / 255  # rounds to opaque in eight bits
 
 
 class EffectsLayer(io.ComfyNode):
@@ -53,7 +51,7 @@ class EffectsLayer(io.ComfyNode):
     def execute(cls, layers: io.Layers.Type, harmonized: io.Image.Type, residual: bool = False) -> io.NodeOutput:
         plain = [take_off(stack).stack for stack in stacks_from_layers(layers)]
         pictures = _pictures(harmonized, plain, "harmonized")
-        if bool((pictures[:, 3] < _OPAQUE).any()):
+        if bool((pictures[:, 3] < OPAQUE).any()):
             raise InputError("got a harmonized picture with transparency; lay it over an opaque background first")
         # The stacks of a batch have to be alike: there an effect that changes nothing keeps its empty layer.
         done = [with_effects(stack, find_effects(stack, picture[:3]), keep_empty=len(plain) > 1)

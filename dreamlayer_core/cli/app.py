@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from dataclasses import replace
@@ -13,10 +12,12 @@ from typing import Annotated, Literal, NoReturn
 import typer
 
 from ..errors import InputError
+from . import options
 from .decomposition import decompose
 from .editing import edit
 from .evaluate import evaluate_app
-from .front_door import FrontDoor, say
+from .front_door import FrontDoor
+from .options import print_report, print_stack_report
 from .plan import plan
 from .regeneration import add, regenerate
 from .request import DEMO, GenerateRequest, PromptFields, parse_layer_seeds, parse_size
@@ -30,24 +31,9 @@ app = typer.Typer(
     cls=FrontDoor, name="dreamlayer", pretty_exceptions_enable=False, help="Pictures in layers, from one prompt a layer."
 )
 
-Model = Annotated[str, typer.Option(help="'embedded', or a model folder in diffusers' layout.")]
-Adapter = Annotated[
-    str | None, typer.Option(help="An adapter file, or 'none' for the training-free form; the model's own by default.")
-]
-Seed = Annotated[int, typer.Option(help="Noise of every layer; the same seed makes the same picture.")]
 LayerSeed = Annotated[
     list[str] | None, typer.Option(metavar="LAYER=SEED", help="Another seed for one layer (0 is the background).")
 ]
-Steps = Annotated[int, typer.Option(help="Sampling steps, 1 to 1000.")]
-Guidance = Annotated[float, typer.Option("--cfg", help="Classifier-free guidance; 1 is none.")]
-Size = Annotated[str | None, typer.Option(metavar="WxH", help="Pixels; the model's own size by default.")]
-NoCaca = Annotated[bool, typer.Option("--no-caca", help="Without context-aware cross-attention.")]
-NoLssa = Annotated[bool, typer.Option("--no-lssa", help="Without layer-shared self-attention.")]
-NoHarmonize = Annotated[bool, typer.Option("--no-harmonize", help="Without the harmonized picture.")]
-Views = Annotated[int, typer.Option(help="Test-time views of the transparent decoder: 1, 2, 4 or 8.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda, mps, or auto (cuda where there is one).")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier run has written there.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
 SplitName = Annotated[Literal["train", "test"], typer.Option(help="Scenes for training, or those held out from it.")]
 
 
@@ -89,33 +75,29 @@ def front(
 @app.command()
 def generate(
     background: Annotated[str | None, typer.Option(help="What the background shows.")] = None,
-    foreground: Annotated[
-        list[str] | None, typer.Option(help="One object; repeat it, from the bottom layer to the top one.")
-    ] = None,
+    foreground: options.OptionalForegrounds = None,
     plan: Annotated[Path | None, typer.Option(help="Background and foregrounds from a file of `dreamlayer plan --out`.")] = None,
-    whole: Annotated[str, typer.Option("--global", help="What the whole picture shows (optional).")] = "",
-    negative: Annotated[str, typer.Option(help="What no layer should show.")] = "",
-    model: Model = "embedded",
-    adapter: Adapter = None,
-    seed: Seed = 0,
+    whole: options.Whole = "",
+    negative: options.Negative = "",
+    model: options.Model = "embedded",
+    adapter: options.Adapter = None,
+    seed: options.Seed = 0,
     layer_seed: LayerSeed = None,
-    steps: Steps = GenerateRequest.steps,
-    cfg: Guidance = GenerateRequest.guidance,
-    size: Size = None,
-    no_caca: NoCaca = False,
-    no_lssa: NoLssa = False,
-    no_harmonize: NoHarmonize = False,
-    no_trajectory: Annotated[
-        bool, typer.Option("--no-trajectory", help="Without the file from which layers are edited and made anew exactly.")
-    ] = False,
+    steps: options.Steps = GenerateRequest.steps,
+    cfg: options.Guidance = GenerateRequest.guidance,
+    size: options.Size = None,
+    no_caca: options.NoCaca = False,
+    no_lssa: options.NoLssa = False,
+    no_harmonize: options.NoHarmonize = False,
+    no_trajectory: options.NoTrajectory = False,
     effects: Annotated[
         bool, typer.Option("--effects", help="The harmonized picture as a stack: layers of shadow and light between the others.")
     ] = False,
-    views: Views = 8,
-    device: Device = "auto",
-    out: Annotated[Path, typer.Option(help="A new folder for the result.")] = Path("dreamlayer-output"),
-    overwrite: Overwrite = False,
-    as_json: Json = False,
+    views: options.Views = 8,
+    device: options.Device = "auto",
+    out: options.Out = Path("dreamlayer-output"),
+    overwrite: options.Overwrite = False,
+    as_json: options.Json = False,
 ) -> None:
     """Make a layered picture: stack.json, layers, composite, harmonized picture, PSD, OpenRaster and an overview."""
     request = GenerateRequest(
@@ -160,16 +142,16 @@ def _words(
 
 @app.command()
 def demo(
-    model: Model = DEMO.model,
-    adapter: Adapter = None,
-    seed: Seed = DEMO.seed,
-    steps: Steps = DEMO.steps,
-    cfg: Guidance = DEMO.guidance,
-    size: Size = None,
-    device: Device = "auto",
-    out: Annotated[Path, typer.Option(help="A new folder for the result.")] = DEMO.out,
-    overwrite: Overwrite = False,
-    as_json: Json = False,
+    model: options.Model = DEMO.model,
+    adapter: options.Adapter = None,
+    seed: options.Seed = DEMO.seed,
+    steps: options.Steps = DEMO.steps,
+    cfg: options.Guidance = DEMO.guidance,
+    size: options.Size = None,
+    device: options.Device = "auto",
+    out: options.Out = DEMO.out,
+    overwrite: options.Overwrite = False,
+    as_json: options.Json = False,
 ) -> None:
     """Make a layered picture that shows every part of the method, with prompts that the embedded model knows."""
     request = replace(
@@ -190,23 +172,21 @@ def demo(
 def _generate(request: GenerateRequest, as_json: bool) -> None:
     from .generation import generate_stack
 
-    report = generate_stack(request)
-    folder = request.out.resolve()
-    _report(report, as_json, f"{folder}: {1 + len(request.foregrounds)} layers; look at {folder / 'overview.png'} first")
+    print_stack_report(generate_stack(request), as_json, request.out, layers=1 + len(request.foregrounds))
 
 
 @app.command()
 def flatten(
-    stack: Annotated[Path, typer.Argument(help="Folder of a saved stack, its stack.json, an .ora or a .psd file.")],
+    stack: options.Stack,
     out: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("flattened.png"),
-    overwrite: Overwrite = False,
-    as_json: Json = False,
+    overwrite: options.Overwrite = False,
+    as_json: options.Json = False,
 ) -> None:
     """Merge a layer stack into one picture (Eq. 1), with its visibility, opacity, places and blend modes."""
     from .flattening import flatten_to_file
 
     report = flatten_to_file(stack, out, overwrite=overwrite)
-    _report(report, as_json, f"{out}: {report['width']}x{report['height']} pixels")
+    print_report(report, as_json, f"{out}: {report['width']}x{report['height']} pixels")
 
 
 @app.command()
@@ -222,43 +202,36 @@ def scenes(
     side: Annotated[int, typer.Option(help="Pixels a side in the cache.")] = 128,
     split: SplitName = "train",
     workers: Annotated[int | None, typer.Option(min=1, help="Processes that render the cache; one a core by default.")] = None,
-    overwrite: Overwrite = False,
-    as_json: Json = False,
+    overwrite: options.Overwrite = False,
+    as_json: options.Json = False,
 ) -> None:
     """Write sample scenes as layer stacks with a contact sheet, or render the cache that training reads."""
     from .scene_samples import render_cache, write_samples
 
     if cache is not None:
         report = render_cache(cache, count, side=side, split=split, workers=workers)
-        _report(report, as_json, f"{cache}: scenes to train on")
+        print_report(report, as_json, f"{cache}: scenes to train on")
         return
     report = write_samples(
         out, count, seed=seed, foregrounds=foregrounds, size=parse_size(size), split=split, overwrite=overwrite
     )
-    _report(report, as_json, f"{out}: {count} scenes; look at {report['sheet']} first")
+    print_report(report, as_json, f"{out}: {count} scenes; look at {report['sheet']} first")
 
 
 @app.command()
 def export(
     model: Annotated[Path, typer.Argument(help="A model folder, such as the export folder of a training stage.")],
     out: Annotated[Path, typer.Argument(help="The folder to write.")],
-    overwrite: Overwrite = False,
-    as_json: Json = False,
+    overwrite: options.Overwrite = False,
+    as_json: options.Json = False,
 ) -> None:
     """Copy a model folder in half precision, as it ships in the package."""
     from ..training.export import export_model
 
     size = export_model(model, out, overwrite=overwrite)
-    _report({"folder": str(out), "bytes": size}, as_json, f"{out}: {size / 1e6:.1f} MB")
+    print_report({"folder": str(out), "bytes": size}, as_json, f"{out}: {size / 1e6:.1f} MB")
 
 
 for command in (plan, decompose, edit, regenerate, add, train):
     app.command()(command)
 app.add_typer(evaluate_app, name="evaluate")
-
-
-def _report(report: dict[str, object], as_json: bool, line: str) -> None:
-    if as_json:
-        typer.echo(json.dumps(report))
-    else:
-        say(line)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +12,8 @@ import typer
 
 from ..config import InversionConfig, InversionMethod, SamplingConfig
 from ..errors import InputError
-from .front_door import say
+from . import options
+from .options import print_stack_report
 from .request import parse_size
 
 __all__ = ["Box", "DecomposeRequest", "decompose", "parse_boxes", "parse_mask_files"]
@@ -83,9 +83,9 @@ def parse_mask_files(values: Sequence[str]) -> dict[int, Path]:
 def decompose(
     image: Annotated[Path, typer.Argument(help="The picture: PNG, JPEG, WebP, TIFF or BMP.")],
     background: Annotated[str, typer.Option(help="What is behind everything else.")],
-    foreground: Annotated[list[str], typer.Option(help="One object; repeat it, from the bottom layer to the top one.")],
-    whole: Annotated[str, typer.Option("--global", help="What the whole picture shows (optional).")] = "",
-    negative: Annotated[str, typer.Option(help="What no layer should show.")] = "",
+    foreground: options.Foregrounds,
+    whole: options.Whole = "",
+    negative: options.Negative = "",
     box: Annotated[
         list[str] | None, typer.Option(metavar="LAYER=X,Y,W,H", help="Where a layer's object is, in pixels of the picture; repeat it.")
     ] = None,
@@ -100,29 +100,25 @@ def decompose(
         bool, typer.Option("--no-mask", help="Without hiding the layers from the whole picture while inverting.")
     ] = False,
     inversion_cfg: Annotated[float, typer.Option(help="Guidance while inverting; 1 is none.")] = InversionConfig.guidance,
-    model: Annotated[str, typer.Option(help="'embedded', or a model folder in diffusers' layout.")] = "embedded",
-    adapter: Annotated[
-        str | None, typer.Option(help="An adapter file, or 'none' for the training-free form; the model's own by default.")
-    ] = None,
+    model: options.Model = "embedded",
+    adapter: options.Adapter = None,
     steps: Annotated[int, typer.Option(help="Steps of the inversion and of the sampling, 1 to 1000.")] = DecomposeRequest.steps,
     cfg: Annotated[float, typer.Option("--cfg", help="Classifier-free guidance of the layers; 1 is none.")] = DecomposeRequest.guidance,
     size: Annotated[
         str | None, typer.Option(metavar="WxH", help="Pixels of the layers, in the picture's shape; by default its own, or as many as the model's pictures have.")
     ] = None,
-    no_caca: Annotated[bool, typer.Option("--no-caca", help="Without context-aware cross-attention.")] = False,
-    no_lssa: Annotated[bool, typer.Option("--no-lssa", help="Without layer-shared self-attention.")] = False,
+    no_caca: options.NoCaca = False,
+    no_lssa: options.NoLssa = False,
     harmonize: Annotated[bool, typer.Option("--harmonize", help="Also the harmonized picture.")] = False,
     residual: Annotated[
         bool, typer.Option("--residual", help="A layer on top that makes the stack the picture, bit for bit in eight bits.")
     ] = False,
-    views: Annotated[int, typer.Option(help="Test-time views of the transparent decoder: 1, 2, 4 or 8.")] = 8,
-    no_trajectory: Annotated[
-        bool, typer.Option("--no-trajectory", help="Without the file from which layers are edited and made anew exactly.")
-    ] = False,
-    device: Annotated[str, typer.Option(help="cpu, cuda, mps, or auto (cuda where there is one).")] = "auto",
-    out: Annotated[Path, typer.Option(help="A new folder for the result.")] = Path("dreamlayer-layers"),
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier run has written there.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")] = False,
+    views: options.Views = 8,
+    no_trajectory: options.NoTrajectory = False,
+    device: options.Device = "auto",
+    out: options.Out = Path("dreamlayer-layers"),
+    overwrite: options.Overwrite = False,
+    as_json: options.Json = False,
 ) -> None:
     """Take a picture apart into layers, one prompt a layer: the same folder as `generate` writes."""
     request = DecomposeRequest(
@@ -152,9 +148,4 @@ def decompose(
     )
     from .decomposition_run import decompose_picture
 
-    report = decompose_picture(request)
-    if as_json:
-        typer.echo(json.dumps(report))
-        return
-    folder = out.resolve()
-    say(f"{folder}: {1 + len(request.foregrounds)} layers; look at {folder / 'overview.png'} first")
+    print_stack_report(decompose_picture(request), as_json, out, layers=1 + len(request.foregrounds))

@@ -8,15 +8,17 @@ from typing import Annotated
 import typer
 
 from ..errors import InputError
-from .request import StackRequest, parse_layer_prompts
+from . import options
+from .options import print_stack_report
+from .request import stack_request
 
-__all__ = ["edit", "print_report"]
+__all__ = ["edit"]
 
 # ruff: noqa: PLC0415 - imports inside the commands, see the package's docstring
 
 
 def edit(
-    stack: Annotated[Path, typer.Argument(help="Folder of a saved stack, its stack.json, an .ora or a .psd file.")],
+    stack: options.Stack,
     layer: Annotated[int | None, typer.Option(help="The layer that the options below are for; 0 is the background.")] = None,
     move: Annotated[str | None, typer.Option(metavar="DX,DY", help="Pixels to the right and down.")] = None,
     scale: Annotated[str | None, typer.Option(metavar="S or SX,SY", help="Resize about the layer's middle.")] = None,
@@ -35,45 +37,41 @@ def edit(
         bool, typer.Option("--complete", help="Draw what comes into the frame, by the layer's prompt, instead of leaving it empty.")
     ] = False,
     snap: Annotated[bool, typer.Option("--snap", help="Move latents by whole cells only, as Eq. 13 is written.")] = False,
-    layer_prompt: Annotated[list[str] | None, typer.Option(metavar="LAYER=TEXT", help="What a layer shows, where the file has no prompts.")] = None,
-    whole: Annotated[str | None, typer.Option("--global", help="What the whole picture shows.")] = None,
-    negative: Annotated[str | None, typer.Option(help="What no layer should show.")] = None,
-    model: Annotated[str | None, typer.Option(help="'embedded', or a model folder; the one that made the stack by default.")] = None,
-    adapter: Annotated[str | None, typer.Option(help="An adapter file, or 'none'; as the stack was made by default.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Sampling steps; those of the stack by default.")] = None,
-    cfg: Annotated[float | None, typer.Option(help="Classifier-free guidance; that of the stack by default.")] = None,
+    layer_prompt: options.LayerPrompt = None,
+    whole: options.StackWhole = None,
+    negative: options.StackNegative = None,
+    model: options.StackModel = None,
+    adapter: options.StackAdapter = None,
+    steps: options.StackSteps = None,
+    cfg: options.StackGuidance = None,
     seed: Annotated[int, typer.Option(help="Noise of what an edit brings into the frame.")] = 0,
-    from_pixels: Annotated[bool, typer.Option("--from-pixels", help="Do without the stored trajectory: encode the layers' pictures.")] = False,
-    no_harmonize: Annotated[bool, typer.Option("--no-harmonize", help="Without the harmonized picture.")] = False,
-    effects: Annotated[
-        bool, typer.Option("--effects", help="The new harmonized picture as a stack: layers of shadow and light between the others.")
-    ] = False,
+    from_pixels: options.FromPixels = False,
+    no_harmonize: options.NoHarmonize = False,
+    effects: options.NewEffects = False,
     move_effects: Annotated[
         bool, typer.Option("--move-effects", help="Keep the stack's own layers of shadow and light; they go with their objects.")
     ] = False,
-    views: Annotated[int, typer.Option(help="Test-time views of the transparent decoder: 1, 2, 4 or 8.")] = 8,
-    device: Annotated[str, typer.Option(help="cpu, cuda, mps, or auto (cuda where there is one).")] = "auto",
-    out: Annotated[Path, typer.Option(help="A new folder for the result.")] = Path("edited-output"),
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier run has written there.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")] = False,
+    views: options.Views = 8,
+    device: options.Device = "auto",
+    out: options.Out = Path("edited-output"),
+    overwrite: options.Overwrite = False,
+    as_json: options.Json = False,
 ) -> None:
     """Edit the layers of a stack and harmonise it again; without any edit, harmonise it as it is."""
     values = {"move": move, "scale": scale, "flip": flip, "rotate": rotate, "opacity": opacity, "to": to_position}
     switches = {"hide": hide, "show": show, "delete": delete}
     texts = [*_one_layer(layer, values, switches), *(edits or ())]
-    if effects and move_effects:
-        raise InputError("got --effects and --move-effects; give one of them")
-    request = StackRequest(
-        source=stack, model=model, adapter=adapter, steps=steps, guidance=cfg, prompts=parse_layer_prompts(layer_prompt or ()),
-        whole=whole, negative=negative, from_pixels=from_pixels, harmonize=not no_harmonize,
-        effects="found" if effects else "moved" if move_effects else None, views=views, device=device, out=out,
-        overwrite=overwrite)
+    request = stack_request(
+        stack, layer_prompt=layer_prompt, whole=whole, negative=negative, model=model, adapter=adapter, steps=steps, cfg=cfg,
+        from_pixels=from_pixels, no_harmonize=no_harmonize, effects=effects, move_effects=move_effects, views=views, device=device,
+        out=out, overwrite=overwrite)
 
     from .edit_words import parse_edit
     from .stack_runs import edit_stack
 
     changes = [parse_edit(text) for text in texts]
-    print_report(edit_stack(request, changes, snap=snap, complete=complete, seed=seed, described=texts), out, as_json)
+    report = edit_stack(request, changes, snap=snap, complete=complete, seed=seed, described=texts)
+    print_stack_report(report, as_json, out)
 
 
 def _one_layer(layer: int | None, values: dict[str, str | None], switches: dict[str, bool]) -> list[str]:
@@ -85,16 +83,3 @@ def _one_layer(layer: int | None, values: dict[str, str | None], switches: dict[
     if layer is not None and not words:
         raise InputError(f"got layer {layer} and nothing to do with it; give --move, --scale, --flip or another edit")
     return [f"{layer}: {' '.join(words)}"] if words else []
-
-
-def print_report(report: dict[str, object], out: Path, as_json: bool) -> None:
-    """The last line of a command on a stack."""
-    import json
-
-    from .front_door import say
-
-    if as_json:
-        typer.echo(json.dumps(report))
-    else:
-        folder = out.resolve()
-        say(f"{folder}: look at {folder / 'overview.png'} first")

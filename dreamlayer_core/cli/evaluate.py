@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from . import options
 from .front_door import say
 
 __all__ = ["evaluate_app"]
@@ -24,13 +25,13 @@ def front() -> None:
 @evaluate_app.command()
 def scenes(
     samples: Annotated[int, typer.Option(min=1, help="Held-out scenes; fewer give wider intervals.")] = 200,
-    json: Annotated[Path | None, typer.Option(help="Write every figure with its interval to this file.")] = None,
-    model: Annotated[str, typer.Option(help="'embedded', or a model folder in diffusers' layout.")] = "embedded",
-    out: Annotated[Path, typer.Option(help="A folder for tables and picture grids.")] = Path("evaluation"),
+    json: options.FiguresFile = None,
+    model: options.Model = "embedded",
+    out: options.EvaluationOut = Path("evaluation"),
     steps: Annotated[int, typer.Option(help="DDIM steps of every picture.")] = 25,
-    seed: Annotated[int, typer.Option(help="Of the noise; the scenes stay the same.")] = 0,
-    views: Annotated[int, typer.Option(help="Views of the transparent decoder: 1, 2, 4 or 8.")] = 1,
-    half: Annotated[bool, typer.Option("--half", help="Sample and decode in bf16: faster, and nearly the same.")] = False,
+    seed: options.EvaluationSeed = 0,
+    views: options.EvaluationViews = 1,
+    half: options.HalfPrecision = False,
     sweep_samples: Annotated[int, typer.Option(min=2, help="Scenes for the sweeps of T_G and of T_H, T'_H.")] = 48,
 ) -> None:
     """Every part of the method on and off, on scenes held out from training, with confidence intervals."""
@@ -45,13 +46,13 @@ def scenes(
 @evaluate_app.command()
 def edits(
     samples: Annotated[int, typer.Option(min=2, help="Held-out scenes; fewer give wider intervals.")] = 64,
-    json: Annotated[Path | None, typer.Option(help="Write every figure with its interval to this file.")] = None,
-    model: Annotated[str, typer.Option(help="'embedded', or a model folder in diffusers' layout.")] = "embedded",
-    out: Annotated[Path, typer.Option(help="A folder for tables and picture grids.")] = Path("evaluation"),
+    json: options.FiguresFile = None,
+    model: options.Model = "embedded",
+    out: options.EvaluationOut = Path("evaluation"),
     steps: Annotated[int, typer.Option(help="Steps of every inversion and of every picture.")] = 25,
-    seed: Annotated[int, typer.Option(help="Of the noise; the scenes stay the same.")] = 0,
-    views: Annotated[int, typer.Option(help="Views of the transparent decoder: 1, 2, 4 or 8.")] = 1,
-    half: Annotated[bool, typer.Option("--half", help="Sample and decode in bf16: faster, and nearly the same.")] = False,
+    seed: options.EvaluationSeed = 0,
+    views: options.EvaluationViews = 1,
+    half: options.HalfPrecision = False,
     method: Annotated[
         list[str] | None, typer.Option(help="An inversion to measure: ddim, fixed-point, exact or replay; repeat it. All by default.")
     ] = None,
@@ -71,7 +72,7 @@ def edits(
 @evaluate_app.command()
 def plans(
     split: Annotated[Literal["dev", "test"], typer.Option(help="Sentences to work with, or those held out from that.")] = "test",
-    json: Annotated[Path | None, typer.Option(help="Write every figure with its interval to this file.")] = None,
+    json: options.FiguresFile = None,
     out: Annotated[Path, typer.Option(help="A folder for the tables and the list of what is not right.")] = Path("evaluation"),
     planner: Annotated[Literal["offline"], typer.Option(help="What splits the sentences.")] = "offline",
     limit: Annotated[int, typer.Option(

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
 from ..composite import flatten
 from ..derived import TakenOff, with_light_of
-from ..edited_pixels import own_center
-from ..editing import LayerChange
-from ..edits import LayerEdit
+from ..editing import LayerChange, light_edits
 from ..effects import move_effects, with_effects
 from ..errors import InputError
 from ..evaluation.metrics import composite_psnr
-from ..layers import LayerStack
+from ..layers import OPAQUE, LayerStack
 from ..residual import eight_bit, with_residual
 
-__all__ = ["STALE", "LitStack", "check_ground", "layer_edits", "lit_stack", "moved_stack", "residual_stack"]
+__all__ = ["STALE", "LitStack", "check_ground", "lit_stack", "moved_stack", "residual_stack"]
 
 STALE = ("effects", "effects_psnr", "residual", "residual_share", "composite_psnr")
 """Settings of a stack that are untrue after an edit, or without its derived layers."""
-
-_OPAQUE = 1 - 0.5 / 255
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,7 +41,7 @@ def moved_stack(source: TakenOff, stack: LayerStack, changes: Sequence[LayerChan
     """The edited stack with the effects that the source had, which went with their objects."""
     if source.effects is None:
         return LitStack(stack=stack)
-    moved = move_effects(source.effects, source.stack, layer_edits(source.stack, changes))
+    moved = move_effects(source.effects, source.stack, light_edits(changes))
     return LitStack(stack=with_effects(stack, moved), settings={"effects": "moved"})
 
 
@@ -56,23 +52,10 @@ def residual_stack(stack: LayerStack, picture: Tensor) -> LitStack:
     return LitStack(stack=layered, settings={"residual": True, "residual_share": round(share, 4)})
 
 
-def layer_edits(stack: LayerStack, changes: Sequence[LayerChange]) -> dict[int, LayerEdit | None]:
-    """What becomes of every foreground's light: its layer's edit about the layer's middle; None if it is gone."""
-    found: dict[int, LayerEdit | None] = {}
-    for change in changes:
-        if not 1 <= change.layer < len(stack.layers):
-            continue  # the ground stays under its shadows
-        layer = stack.layers[change.layer]
-        gone = change.delete or change.visible is False
-        if gone or not change.op.is_identity:
-            found[change.layer] = None if gone else replace(change.op, center=change.op.center or own_center(layer))
-    return found
-
-
 def check_ground(stack: LayerStack, changes: Sequence[LayerChange] = ()) -> None:
     """Effects need an opaque background: raises InputError now rather than after minutes of sampling."""
     ground = stack.background
     opacity = next((c.opacity for c in changes if c.layer == 0 and c.opacity is not None), ground.opacity)
     alpha = ground.on_canvas(stack.width, stack.height).alpha * opacity
-    if not ground.visible or bool((alpha < _OPAQUE).any()):
+    if not ground.visible or bool((alpha < OPAQUE).any()):
         raise InputError("got --effects for a stack whose background is hidden or transparent somewhere; make it opaque")

@@ -11,7 +11,10 @@ from typing import Literal, TypedDict
 from ..config import SamplingConfig
 from ..errors import InputError
 
-__all__ = ["DEMO", "Effects", "GenerateRequest", "PromptFields", "StackRequest", "parse_layer_prompts", "parse_layer_seeds", "parse_size"]
+__all__ = [
+    "DEMO", "Effects", "GenerateRequest", "PromptFields", "StackRequest",
+    "parse_layer_prompts", "parse_layer_seeds", "parse_size", "stack_request",
+]
 
 
 class PromptFields(TypedDict, total=False):
@@ -124,3 +127,32 @@ def parse_layer_seeds(values: Sequence[str]) -> dict[int, int]:
             raise InputError(f"got a layer seed of {value!r}; give LAYER=SEED, such as 1=42 (0 is the background)")
         seeds[int(found[1])] = int(found[2])
     return seeds
+
+
+def stack_request(
+    stack: Path,
+    *,
+    layer_prompt: Sequence[str] | None,
+    whole: str | None,
+    negative: str | None,
+    model: str | None,
+    adapter: str | None,
+    steps: int | None,
+    cfg: float | None,
+    from_pixels: bool,
+    no_harmonize: bool,
+    effects: bool,
+    move_effects: bool = False,
+    views: int,
+    device: str,
+    out: Path,
+    overwrite: bool,
+) -> StackRequest:
+    """The options that `edit`, `regenerate` and `add` share, under the names that they have there. Raises `InputError`."""
+    if effects and move_effects:
+        raise InputError("got --effects and --move-effects; give one of them")
+    return StackRequest(
+        source=stack, model=model, adapter=adapter, steps=steps, guidance=cfg, prompts=parse_layer_prompts(layer_prompt or ()),
+        whole=whole, negative=negative, from_pixels=from_pixels, harmonize=not no_harmonize,
+        effects="found" if effects else "moved" if move_effects else None, views=views, device=device, out=out,
+        overwrite=overwrite)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import get_args
 
 from ..config import InversionConfig, InversionMethod, SamplingConfig
@@ -15,7 +14,7 @@ from .edit_measures import EDITED, Editor, Measured, decomposition_name, edit_sc
 from .edit_report import write_edit_report
 from .edit_results import EDIT_METRICS, EditResults, Section, edit_goals
 from .intervals import Estimate
-from .jobs import Progress, run_jobs, weights_digest
+from .jobs import Progress, RunOptions, run_jobs, weights_digest
 from .pictures import scene_stack, true_pictures
 from .records import Record, RecordStore
 from .results import Comparison, Row, differences, estimates, write_results
@@ -47,32 +46,23 @@ _KEPT = ("regenerated", "ground_replaced", "added")
 
 
 @dataclass(frozen=True, kw_only=True)
-class EditOptions:
-    """What to evaluate, and how much of it. Records of single scenes are kept in ``out``: the same options go on there."""
+class EditOptions(RunOptions):
+    """What to evaluate, and how much of it; round trips are in fp32 always."""
 
     samples: int = 64
-    out: Path = Path("evaluation")
-    json: Path | None = None  # every figure; out/report/edits.json if not given
-    model: str = "embedded"
-    steps: int = 25  # half the paper's 50 (App. B): half the time
-    guidance: float = SamplingConfig.guidance
-    seed: int = 0
-    views: int = 1  # of the transparent decoder; 8, as the commands have, take most of the time
-    half: bool = False  # sample and decode in bf16; round trips are in fp32 always
     methods: tuple[InversionMethod, ...] = _METHODS  # a fixed point takes as long as all others together
     round_trips: int = 8  # scenes; in fp32, and fixed points take many calls of the model
     recompositions: int = 200  # true pictures; they need no model
     grid: int = 6  # scenes in the picture grids
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if min(self.samples, self.round_trips, self.recompositions) < 2:
             raise InputError(
                 f"got {self.samples} samples, {self.round_trips} round trips and {self.recompositions} recompositions; "
                 "give at least 2 of each")
         if not self.methods or len(set(self.methods)) != len(self.methods):
             raise InputError(f"got inversions by {self.methods}; give some of {', '.join(_METHODS)}, each once")
-        if not 10 <= self.steps <= 1000:
-            raise InputError(f"got {self.steps} steps; harmonisation between T_H and T'_H needs 10 to 1000")
 
 
 def inversion_methods(names: Sequence[str]) -> tuple[InversionMethod, ...]:

@@ -1,18 +1,41 @@
-"""What evaluations that take hours share: progress on the terminal, and a mark of the weights that they measure."""
+"""What evaluations that take hours share: options, progress on the terminal, a mark of the weights that they measure."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 from rich import progress
 from rich.console import Console
 from torch import nn
 
-__all__ = ["Progress", "run_jobs", "weights_digest"]
+from ..config import SamplingConfig
+from ..errors import InputError
+
+__all__ = ["Progress", "RunOptions", "run_jobs", "weights_digest"]
 
 Progress = Iterator[tuple[int, int]]
 """A job: after each of its parts how much is done, and of how much."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How an evaluation runs. Records of single scenes are kept in ``out``: the same options go on there."""
+
+    out: Path = Path("evaluation")
+    json: Path | None = None  # every figure; beside the report in ``out`` if not given
+    model: str = "embedded"
+    steps: int = 25  # half the paper's 50 (App. B): half the time
+    guidance: float = SamplingConfig.guidance
+    seed: int = 0
+    views: int = 1  # of the transparent decoder; 8, as the commands have, take most of the time
+    half: bool = False  # sample and decode in bf16
+
+    def __post_init__(self) -> None:
+        if not 10 <= self.steps <= 1000:
+            raise InputError(f"got {self.steps} steps; harmonisation between T_H and T'_H needs 10 to 1000")
 
 
 def run_jobs(jobs: Iterator[tuple[str, Progress]]) -> None:

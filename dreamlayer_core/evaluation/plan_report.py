@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import OutputError
-from .intervals import Estimate
 from .plans import FIGURES, PLAN_GOALS, Figure, PlanFailure, PlanResults, PlanRow
+from .tables import cell, markdown_table
 
 __all__ = ["plan_report", "write_plan_report"]
 
@@ -22,18 +22,9 @@ bootstrapped over sentences. What counts as what stands beside the sentences, in
 """
 
 
-def _cell(value: Estimate | None) -> str:
-    return "–" if value is None else f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]"
-
-
-def _lines(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    rows = [header, ["---"] * len(header), *body]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
-
-
 def _table(rows: Sequence[PlanRow], figures: Sequence[Figure]) -> str:
-    body = [[row.title, str(row.sentences), *(_cell(row.figures.get(f)) for f in figures)] for row in rows if row.sentences]
-    return _lines(["", "sentences", *(FIGURES[f] for f in figures)], body)
+    body = [[row.title, str(row.sentences), *(cell(row.figures.get(f)) for f in figures)] for row in rows if row.sentences]
+    return markdown_table(["", "sentences", *(FIGURES[f] for f in figures)], body)
 
 
 def _goals(row: PlanRow) -> str:
@@ -41,8 +32,8 @@ def _goals(row: PlanRow) -> str:
     for figure, goal in PLAN_GOALS.items():
         found = row.figures.get(figure)
         reached = found is not None and found.mean >= goal
-        body.append([f"{FIGURES[figure]} ≥ {goal}", _cell(found), "yes" if reached else "**no**"])
-    return _lines(["goal, in English", "measured", "reached"], body)
+        body.append([f"{FIGURES[figure]} ≥ {goal}", cell(found), "yes" if reached else "**no**"])
+    return markdown_table(["goal, in English", "measured", "reached"], body)
 
 
 def _code(text: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -25,7 +24,7 @@ from .configurations import (
     harmonization_sweep,
 )
 from .generation import Sampler
-from .jobs import Progress, run_jobs, weights_digest
+from .jobs import Progress, RunOptions, run_jobs, weights_digest
 from .metrics import measure
 from .pictures import LayeredPicture, true_pictures, wanted_objects
 from .records import Record, RecordStore
@@ -46,18 +45,10 @@ _SHADOWS = (Configuration(name="shadow_composite", title="composite of the true 
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluationOptions:
-    """What to evaluate, and how much of it. Records of single scenes are kept in ``out``: the same options go on there."""
+class EvaluationOptions(RunOptions):
+    """What to evaluate, and how much of it."""
 
     samples: int = 200
-    out: Path = Path("evaluation")
-    json: Path | None = None  # every figure; out/report/scenes.json if not given
-    model: str = "embedded"
-    steps: int = 25  # half the paper's 50 (App. B): half the time
-    guidance: float = SamplingConfig.guidance
-    seed: int = 0
-    views: int = 1  # of the transparent decoder; 8, as generate has, take most of the time
-    half: bool = False  # sample and decode in bf16
     sweep_samples: int = 48
     context_thresholds: tuple[int, ...] = (1000, 950, 850, 700, 500, 0)  # T_G; 1000 is never, 0 always
     harmonization: tuple[tuple[int, int], ...] = ((0, 0), (200, 0), (400, 200), (600, 400), (800, 600))  # Table 4
@@ -65,10 +56,9 @@ class EvaluationOptions:
     grid: int = 8  # scenes in the picture grids
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.samples < 2 or self.reference < 2:
             raise InputError(f"got {self.samples} samples and {self.reference} reference scenes; give at least 2 of each")
-        if not 10 <= self.steps <= 1000:
-            raise InputError(f"got {self.steps} steps; harmonisation between T_H and T'_H needs 10 to 1000")
 
 
 def held_out_scene(seed: int, size: tuple[int, int]) -> Scene:

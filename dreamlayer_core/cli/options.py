@@ -1,0 +1,85 @@
+"""The options that two or more commands share, each with its one help text, and what a command prints at its end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .front_door import say
+
+__all__ = [
+    "Adapter", "Device", "EvaluationOut", "EvaluationSeed", "EvaluationViews", "FiguresFile", "Foregrounds", "FromPixels",
+    "Guidance", "HalfPrecision", "Json", "LayerPrompt", "Model", "Negative", "NewEffects", "NoCaca", "NoHarmonize", "NoLssa",
+    "NoTrajectory", "OptionalForegrounds", "Out", "Overwrite", "Seed", "Size", "Stack", "StackAdapter", "StackGuidance",
+    "StackModel", "StackNegative", "StackSteps", "StackWhole", "Steps", "Views", "Whole", "print_report", "print_stack_report",
+]
+
+# What is to be seen.
+_foregrounds = typer.Option(help="One object; repeat it, from the bottom layer to the top one.")
+Foregrounds = Annotated[list[str], _foregrounds]
+OptionalForegrounds = Annotated[list[str] | None, _foregrounds]
+Whole = Annotated[str, typer.Option("--global", help="What the whole picture shows (optional).")]
+_negative = typer.Option(help="What no layer should show.")
+Negative = Annotated[str, _negative]
+
+# How it is sampled.
+Model = Annotated[str, typer.Option(help="'embedded', or a model folder in diffusers' layout.")]
+Adapter = Annotated[
+    str | None, typer.Option(help="An adapter file, or 'none' for the training-free form; the model's own by default.")
+]
+Seed = Annotated[int, typer.Option(help="Noise of every layer; the same seed makes the same picture.")]
+Steps = Annotated[int, typer.Option(help="Sampling steps, 1 to 1000.")]
+Guidance = Annotated[float, typer.Option("--cfg", help="Classifier-free guidance; 1 is none.")]
+Size = Annotated[str | None, typer.Option(metavar="WxH", help="Pixels; the model's own size by default.")]
+NoCaca = Annotated[bool, typer.Option("--no-caca", help="Without context-aware cross-attention.")]
+NoLssa = Annotated[bool, typer.Option("--no-lssa", help="Without layer-shared self-attention.")]
+NoHarmonize = Annotated[bool, typer.Option("--no-harmonize", help="Without the harmonized picture.")]
+NoTrajectory = Annotated[
+    bool, typer.Option("--no-trajectory", help="Without the file from which layers are edited and made anew exactly.")
+]
+Views = Annotated[int, typer.Option(help="Test-time views of the transparent decoder: 1, 2, 4 or 8.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, mps, or auto (cuda where there is one).")]
+
+# Where it goes.
+Out = Annotated[Path, typer.Option(help="A new folder for the result.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier run has written there.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
+
+# A saved stack; what is left out is as the stack was made.
+Stack = Annotated[Path, typer.Argument(help="Folder of a saved stack, its stack.json, an .ora or a .psd file.")]
+LayerPrompt = Annotated[list[str] | None, typer.Option(metavar="LAYER=TEXT", help="What a layer shows, where the file has no prompts.")]
+StackWhole = Annotated[str | None, typer.Option("--global", help="What the whole picture shows.")]
+StackNegative = Annotated[str | None, _negative]
+StackModel = Annotated[str | None, typer.Option(help="'embedded', or a model folder; the one that made the stack by default.")]
+StackAdapter = Annotated[str | None, typer.Option(help="An adapter file, or 'none'; as the stack was made by default.")]
+StackSteps = Annotated[int | None, typer.Option(help="Sampling steps; those of the stack by default.")]
+StackGuidance = Annotated[float | None, typer.Option("--cfg", help="Classifier-free guidance; that of the stack by default.")]
+FromPixels = Annotated[bool, typer.Option("--from-pixels", help="Do without the stored trajectory: encode the layers' pictures.")]
+NewEffects = Annotated[
+    bool, typer.Option("--effects", help="The new harmonized picture as a stack: layers of shadow and light between the others.")
+]
+
+# Measurements.
+FiguresFile = Annotated[Path | None, typer.Option(help="Write every figure with its interval to this file.")]
+EvaluationOut = Annotated[Path, typer.Option(help="A folder for tables and picture grids.")]
+EvaluationSeed = Annotated[int, typer.Option(help="Of the noise; the scenes stay the same.")]
+EvaluationViews = Annotated[int, typer.Option(help="Views of the transparent decoder: 1, 2, 4 or 8.")]
+HalfPrecision = Annotated[bool, typer.Option("--half", help="Sample and decode in bf16: faster, and nearly the same.")]
+
+
+def print_report(report: dict[str, object], as_json: bool, line: str) -> None:
+    """The end of a command: its report for `--json`, else a line for people."""
+    if as_json:
+        typer.echo(json.dumps(report))
+    else:
+        say(line)
+
+
+def print_stack_report(report: dict[str, object], as_json: bool, out: Path, *, layers: int | None = None) -> None:
+    """The end of a command that wrote the folder of a stack."""
+    folder = out.resolve()
+    count = "" if layers is None else f"{layers} layers; "
+    print_report(report, as_json, f"{folder}: {count}look at {folder / 'overview.png'} first")
