@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from ..chunks import Chunk
-from ..facts import facts_of
-from ..reader import read
 from ..scene import Phrase, Scene, Thing
 from ..segments import Segment, segments
-from ..tokens import tokens
+from ..unspaced import Clause, described, is_place, read_clauses
 from . import words
 
 __all__ = ["many", "scene"]
@@ -19,27 +15,15 @@ _INSIDE = ("adjective", "noun", "unknown", "measure")
 _DIGITS = "零一二三四五六七八九十"
 
 
-class _Clause:
-    """What stands between two marks of punctuation."""
-
+class _Clause(Clause):
     def __init__(self, found: list[Segment], out: list[Chunk]) -> None:
-        self.words, self.out, self.i = found, out, 0
+        super().__init__(found, out)
         self.has_subject = False
         self.holders: list[Phrase] = []  # 客厅 of 客厅的沙发: where the next phrase is
 
-    def _kind(self, ahead: int = 0) -> str:
-        return self.words[self.i + ahead].kind if self.i + ahead < len(self.words) else ""
-
     def run(self) -> None:
-        if self._background():
-            return
-        while self.i < len(self.words):
-            before = self.i
-            self._step()
-            self.i = max(self.i, before + 1)
-            for holder in self.holders:
-                self.out += [Chunk("prep", "", "in"), Chunk("np", phrase=holder)]
-            self.holders = []
+        if not self._background():
+            super().run()
 
     def _background(self) -> bool:
         """背景是雪山, 以雪山为背景."""
@@ -56,6 +40,12 @@ class _Clause:
         return phrase is not None
 
     def _step(self) -> None:
+        self._chunk()
+        for holder in self.holders:
+            self._place([holder], "in", "")
+        self.holders = []
+
+    def _chunk(self) -> None:
         word, kind = self.words[self.i], self._kind()
         if kind == "at":
             self.i += 1
@@ -84,36 +74,30 @@ class _Clause:
         if not targets:
             return
         if self._kind() == "of":
-            self.i += 1
-            owner = self._phrase()
-            if owner is not None:
-                self.out.append(Chunk("np", phrase=owner))
-                self.has_subject = True
+            self._owner()
         elif not self.has_subject:
             self._front(targets, relation, text)
             return
         self._place(targets, relation, text)
 
     def _targets(self) -> tuple[list[Phrase], str, str]:
-        targets: list[Phrase] = []
         start = self.i
-        while (phrase := self._phrase()) is not None:
-            targets.append(phrase)
-            if self._kind() != "and":
-                break
-            self.i += 1
+        targets = self._phrases()
         if self._kind() in ("after", "spot") and targets:
             word = self.words[self.i]
             relation = words.PLACES_AFTER.get(word.text, "in")
             self.i += 1
-            return targets, relation, "".join(part.text for part in self.words[start : self.i])
+            return targets, relation, self._text_from(start)
         return targets, "in", ""
 
-    def _place(self, targets: list[Phrase], relation: str, text: str) -> None:
-        self.out.append(Chunk("prep", text, relation))
-        for k, target in enumerate(targets):
-            self.out += [Chunk("and")] if k else []
-            self.out.append(Chunk("np", phrase=target))
+    def _owner(self) -> bool:
+        """Past 的: whether a noun follows, which becomes the subject."""
+        self.i += 1
+        owner = self._phrase()
+        if owner is not None:
+            self.out.append(Chunk("np", phrase=owner))
+            self.has_subject = True
+        return owner is not None
 
     def _front(self, targets: list[Phrase], relation: str, text: str) -> None:
         if self.out and self.out[-1].kind != "comma":
@@ -131,11 +115,7 @@ class _Clause:
             self.i = start
             targets, relation, text = self._targets()
             if self._kind() == "of":
-                self.i += 1
-                owner = self._phrase()
-                if owner is not None:
-                    self.out.append(Chunk("np", phrase=owner))
-                    self.has_subject = True
+                if self._owner():
                     self._place(targets, relation, text)
                 return
             if self.out and self.out[-1].kind != "stop" and not self._pending():
@@ -148,7 +128,7 @@ class _Clause:
 
     def _pending(self) -> bool:
         """Whether all that was said so far waits for its subject: 沙滩上，立方体前面有…"""
-        recent = self.out[: len(self.out)]
+        recent = list(self.out)
         while recent and recent[-1].kind != "stop":
             chunk = recent.pop()
             if chunk.kind == "np" and (not recent or recent[-1].kind not in ("prep", "and")):
@@ -163,10 +143,7 @@ class _Clause:
             self.i += 1
         phrase = self._phrase()
         if phrase is not None:
-            self.out += [
-                Chunk("verb", verb, "own", finite=True),
-                Chunk("np", phrase=replace(phrase, spoken=phrase.spoken)),
-            ]
+            self.out += [Chunk("verb", verb, "own", finite=True), Chunk("np", phrase=phrase)]
 
     def _phrase(self) -> Phrase | None:
         """[number measure] [modifiers 的] noun. Holding something (穿着红裙子的女孩) is a modifier."""
@@ -184,12 +161,7 @@ class _Clause:
             held = held or self._kind() == "holding"
             body.append(self.words[self.i])
             self.i += 1
-            if (
-                self._kind() == "of"
-                and not count
-                and self._noun_follows()
-                and facts_of(_meaning(body[-1].text)).get("place") == "place"
-            ):
+            if self._kind() == "of" and not count and self._noun_follows() and is_place(body[-1].text, words.NOUNS):
                 text = "".join(word.text for word in body)
                 self.holders.append(self._described(body, 0, True, "", text))
                 self.i += 1
@@ -201,7 +173,7 @@ class _Clause:
         if not body:
             self.i = start
             return None
-        return self._described(body, count, stated, measure, "".join(word.text for word in self.words[start : self.i]))
+        return self._described(body, count, stated, measure, self._text_from(start))
 
     def _is_modifier(self) -> bool:
         """Whether 的 and a noun follow the verb before the clause ends."""
@@ -230,19 +202,12 @@ class _Clause:
 
     def _described(self, body: list[Segment], count: int, stated: bool, measure: str, spoken: str) -> Phrase:
         text = "".join(word.text for word in body)
-        noun = body[-1].text
-        sizes = tuple(_SIZES[word.text] for word in body if word.text in _SIZES)
         single = count if measure not in ("双", "群", "排", "堆", "束", "串") else min(count, 1)
         prompt = f"一{measure}{text}" if single > 1 or (count == 1 and measure) else spoken if count else text
         return Phrase(
-            prompt=prompt, head=noun, plural=f"{measure}{text}", spoken=spoken, count=max(single, 1), stated=stated,
-            modifiers=tuple(word.text for word in body[:-1] if word.kind == "adjective"), definite=not count, bare=not count,
-            many=single > 1, **facts_of(_meaning(noun), sizes),
+            prompt=prompt, head=body[-1].text, plural=f"{measure}{text}", spoken=spoken, count=max(single, 1), stated=stated,
+            definite=not count, bare=not count, many=single > 1, **described(body, words.NOUNS, _SIZES),
         )  # fmt: skip
-
-
-def _meaning(noun: str) -> str:
-    return next((words.NOUNS[noun[k:]] for k in range(len(noun)) if noun[k:] in words.NOUNS), "")
 
 
 def _clean(found: list[Segment]) -> list[Segment]:
@@ -258,32 +223,13 @@ def _clean(found: list[Segment]) -> list[Segment]:
     return found
 
 
+def _read_clause(text: str, out: list[Chunk]) -> None:
+    _Clause(_clean(segments(text, words.DICTIONARY)), out).run()
+
+
 def scene(text: str) -> Scene:
-    chunks: list[Chunk] = []
-    for piece in _pieces(text):
-        if isinstance(piece, Chunk):
-            chunks.append(piece)
-        else:
-            _Clause(_clean(segments(piece, words.DICTIONARY)), chunks).run()
     found = Scene(plain="纯净的中性背景", joiner="和", owning="", space="")
-    read(chunks, found, _describe)
-    return found
-
-
-def _pieces(text: str) -> list[Chunk | str]:
-    found: list[Chunk | str] = []
-    for token in tokens(text):
-        if token.kind in ("comma", "stop", "quote"):
-            found.append(Chunk("and") if token.text == "、" else Chunk(token.kind, token.text))
-        elif found and isinstance(found[-1], str):
-            found[-1] += token.text
-        elif token.kind != "other":
-            found.append(token.text)
-    return found
-
-
-def _describe(phrase: Phrase, adjective: str) -> Phrase:
-    return replace(phrase, prompt=adjective + phrase.prompt)
+    return read_clauses(text, found, _read_clause, conjunction="、")
 
 
 def many(thing: Thing, number: int) -> str:

@@ -176,14 +176,14 @@ def noun_phrase(tokens: Sequence[Token], i: int, *, depth: int = 0) -> Parsed | 
     if not has_noun and found and not pronoun:
         has_noun = _last_is_noun(tokens, after, groups, quantity)
     if not has_noun:
-        phrase = _phrase(found, "", quantity, groups)
+        phrase = _phrase(found, "", quantity)
         return Parsed((phrase,), after + pronoun, headless=True) if quantity.determiner or pronoun else None
     distributed = _distributed(found, groups, quantity)
     if distributed:
         return Parsed(distributed, after)
-    phrase = _phrase(found[:-1], found[-1], quantity, groups)
+    phrase = _phrase(found[:-1], found[-1], quantity)
     phrase = replace(phrase, spoken=_spoken(tokens[i:after]))
-    return _bearer(tokens, i, phrase, after) or _with_of(tokens, phrase, quantity, after, depth)
+    return _bearer(tokens, i, phrase, after) or _with_of(tokens, phrase, after, depth)
 
 
 def _bearer(tokens: Sequence[Token], i: int, phrase: Phrase, after: int) -> Parsed | None:
@@ -228,10 +228,10 @@ def _distributed(found: list[str], groups: list[list[str]], quantity: Quantity) 
     heads = [*(list(group) for group in groups[:-1]), groups[-1][: groups[-1].index(colour) + 1]]
     each = replace(quantity, count=1, determiner="a" if quantity.count > 1 else quantity.determiner)
     last = singular(tail[-1]) if quantity.count > 1 else tail[-1]
-    return tuple(_phrase([*head, *tail[:-1]], last, each, [[*head, *tail[:-1]]]) for head in heads)
+    return tuple(_phrase([*head, *tail[:-1]], last, each) for head in heads)
 
 
-def _phrase(modifiers: list[str], noun: str, quantity: Quantity, groups: list[list[str]]) -> Phrase:
+def _phrase(modifiers: list[str], noun: str, quantity: Quantity) -> Phrase:
     head = singular(noun).lower()
     flat = tuple(word.lower() for word in modifiers if word not in (",", "and"))
     mass = bool(noun) and not is_plural(noun) and noun.lower() not in nouns.SAME_PLURAL
@@ -287,7 +287,7 @@ def _prompt(modifiers: list[str], noun: str, quantity: Quantity, plural: bool) -
     return f"{determiner} {text}".strip()
 
 
-def _with_of(tokens: Sequence[Token], phrase: Phrase, quantity: Quantity, after: int, depth: int) -> Parsed:
+def _with_of(tokens: Sequence[Token], phrase: Phrase, after: int, depth: int) -> Parsed:
     """ "a bowl of fruit" is one thing, "a group of three dogs" three."""
     if word_at(tokens, after) != "of" or depth >= LONGEST_OF:
         return Parsed((phrase,), after)

@@ -3,54 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ..facts import facts_of
+from ..plain_noun_phrase import Start, article_at, lower_at, start_at
 from ..scene import Phrase
 from ..tokens import Token
 from . import words
 
 __all__ = ["complete", "describe", "noun_phrase"]
 
-_FUNCTION = (
-    frozenset(words.PREPOSITIONS) | frozenset(words.KINDS) | words.INDEFINITE | words.DEFINITE | words.POSSESSIVE
-)
+_ARTICLES = words.INDEFINITE | words.DEFINITE | words.POSSESSIVE
+_FUNCTION = frozenset(words.PREPOSITIONS) | frozenset(words.KINDS) | _ARTICLES
 _FEMININE = ("e", "ion", "té")
 _MATERIAL = frozenset(
     "bois métal pierre verre cuir plastique or argent laine soie papier marbre brique fer bronze carton coton".split()
 )
 
 
-@dataclass(frozen=True)
-class _Start:
-    after: int
-    article: str = ""
-    count: int = 1
-    stated: bool = True
-
-
-def _lower(tokens: Sequence[Token], i: int) -> str:
-    return tokens[i].lower if i < len(tokens) and tokens[i].kind in ("word", "number") else ""
-
-
-def _start(tokens: Sequence[Token], i: int) -> _Start:
-    article = _lower(tokens, i)
-    if article not in words.INDEFINITE | words.DEFINITE | words.POSSESSIVE:
-        article = ""
-    i += bool(article)
-    word = _lower(tokens, i)
+def _start(tokens: Sequence[Token], i: int) -> Start:
+    article, i = article_at(tokens, i, _ARTICLES)
+    word = lower_at(tokens, i)
     if (
         word in words.COLLECTIVES
-        and _lower(tokens, i + 1) in ("de", "d'")
-        and _lower(tokens, i + 2) not in ("lunettes", "chaussures")
+        and lower_at(tokens, i + 1) in ("de", "d'")
+        and lower_at(tokens, i + 2) not in ("lunettes", "chaussures")
     ):
-        return _Start(i + 2, "un", words.COLLECTIVES[word])
-    number = int(word) if word.isdecimal() and len(word) < 7 else words.NUMBERS.get(word, 0)
-    if number:
-        return _Start(i + 1, article, number)
-    if word in words.VAGUE:
-        return _Start(i + 1, article, words.VAGUE[word], False)
-    return _Start(i, article)
+        return Start(i + 2, "un", words.COLLECTIVES[word])
+    return start_at(tokens, i, article, words.NUMBERS, words.VAGUE)
 
 
 def _singular(word: str) -> str:
@@ -66,7 +46,7 @@ def _singular(word: str) -> str:
     return word[:-1] if lower.endswith("s") and len(lower) > 3 else word
 
 
-def _gender(noun: str, article: str, adjectives: Sequence[str]) -> str:
+def _gender(noun: str, article: str) -> str:
     if article in ("un", "le", "ce", "cet", "mon", "son"):
         return "m"
     if article in ("une", "la", "cette"):
@@ -90,10 +70,10 @@ def noun_phrase(tokens: Sequence[Token], i: int) -> tuple[Phrase, int] | None:
     start = _start(tokens, i)
     at = start.after
     before: list[str] = []
-    while _lower(tokens, at) in words.BEFORE:
+    while lower_at(tokens, at) in words.BEFORE:
         before.append(tokens[at].text)
         at += 1
-    noun = _lower(tokens, at)
+    noun = lower_at(tokens, at)
     bare = not start.article and start.count == 1
     if not noun or noun in _FUNCTION or (noun in words.VERBS and bare) or noun.isdecimal():
         return None
@@ -115,10 +95,15 @@ def noun_phrase(tokens: Sequence[Token], i: int) -> tuple[Phrase, int] | None:
 def _adjectives(tokens: Sequence[Token], at: int) -> tuple[int, list[str]]:
     found: list[str] = []
     while at < len(tokens):
-        word = _lower(tokens, at)
-        if word == "et" and found and _lower(tokens, at + 1) in words.COLOURS and _is_adjective(_lower(tokens, at + 1)):
+        word = lower_at(tokens, at)
+        if (
+            word == "et"
+            and found
+            and lower_at(tokens, at + 1) in words.COLOURS
+            and _is_adjective(lower_at(tokens, at + 1))
+        ):
             found.append("et")
-        elif word == "très" and _is_adjective(_lower(tokens, at + 1)):
+        elif word == "très" and _is_adjective(lower_at(tokens, at + 1)):
             found.append(word)
         elif (
             not _is_adjective(word)
@@ -134,7 +119,7 @@ def _adjectives(tokens: Sequence[Token], at: int) -> tuple[int, list[str]]:
 
 def _tail(tokens: Sequence[Token], at: int) -> int:
     """Past "de pommes", "en bois", "à rayures bleues"; the same index where nothing of the kind follows."""
-    word, following = _lower(tokens, at), _lower(tokens, at + 1)
+    word, following = lower_at(tokens, at), lower_at(tokens, at + 1)
     material = word == "en" and following in _MATERIAL
     content = word in ("de", "d'", "du") and following and following not in _FUNCTION
     part = (
@@ -142,10 +127,10 @@ def _tail(tokens: Sequence[Token], at: int) -> int:
         and _singular(following) in words.GENDERS
         and words.MEANINGS[_singular(following)] in ("stripes", "dots", "hair", "eyes", "wheel")
     )
-    of_the = word == "de" and following in ("la", "l'") and _is_adjective(_lower(tokens, at + 2))
+    of_the = word == "de" and following in ("la", "l'") and _is_adjective(lower_at(tokens, at + 2))
     if not (material or content or part or of_the):
         return at
-    if of_the or (content and following in words.BEFORE and _is_adjective(_lower(tokens, at + 2))):
+    if of_the or (content and following in words.BEFORE and _is_adjective(lower_at(tokens, at + 2))):
         at += 1
     return _adjectives(tokens, at + 2)[0]
 
@@ -154,14 +139,14 @@ def _spaced(parts: Sequence[str]) -> str:
     return " ".join(part for part in parts if part).replace("' ", "'").replace("’ ", "’")
 
 
-def _phrase(before: list[str], noun: str, after: list[str], tail: list[str], start: _Start) -> Phrase:
+def _phrase(before: list[str], noun: str, after: list[str], tail: list[str], start: Start) -> Phrase:
     counted = start.count > 1
     one = _singular(noun)
     meaning = words.MEANINGS.get(one.lower(), "")
     if meaning == "room" and tail[:1] == ["à"]:
         meaning = "kitchen"
     many = counted or start.article in ("des", "les", "ses", "ces", "leurs") or (one != noun and not start.article)
-    gender = _gender(one, start.article if not counted else "", after)
+    gender = _gender(one, start.article if not counted else "")
     modifiers = tuple(_singular(word).lower() for word in (*before, *after) if word != "et")
     if counted:
         shown = [*map(_singular, before), one, *map(_singular, after), *tail]
@@ -181,7 +166,7 @@ def _phrase(before: list[str], noun: str, after: list[str], tail: list[str], sta
 
 def complete(phrase: Phrase, noun: Phrase) -> Phrase:
     """A phrase without a noun takes that of another: "une [balle] bleue"."""
-    article = "une" if _gender(noun.head, "", ()) == "f" else "un"
+    article = "une" if _gender(noun.head, "") == "f" else "un"
     prompt = _spaced([article, noun.head, *phrase.modifiers])
     return replace(noun, prompt=prompt, modifiers=phrase.modifiers, count=phrase.count, many=False, definite=False)
 

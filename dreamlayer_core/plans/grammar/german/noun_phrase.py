@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ..facts import facts_of
+from ..plain_noun_phrase import Start, article_at, lower_at, start_at
 from ..scene import Phrase
 from ..tokens import Token
 from . import words
@@ -13,39 +14,20 @@ from . import words
 __all__ = ["complete", "describe", "noun_phrase"]
 
 _ENDINGS = ("en", "em", "er", "es", "e")
-_ARTICLES = {"m": ("ein", "der", "er"), "f": ("eine", "die", "e"), "n": ("ein", "das", "es"), "p": ("", "die", "e")}
+_ARTICLES = words.INDEFINITE | words.DEFINITE | words.POSSESSIVE
+_FORMS = {"m": ("ein", "der", "er"), "f": ("eine", "die", "e"), "n": ("ein", "das", "es"), "p": ("", "die", "e")}
 _KNOWN_BY_ARTICLE = {"einer": "f", "eine": "f", "einen": "m", "die": "f", "das": "n"}
 _KNOWN_BY_ENDING = (
     (("ung", "heit", "keit", "schaft", "ion", "ei", "ik", "ur", "in"), "f"), (("chen", "lein", "um", "ment"), "n"), (("e",), "f"),
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class _Start:
-    after: int
-    article: str = ""
-    count: int = 1
-    stated: bool = True
-
-
-def _lower(tokens: Sequence[Token], i: int) -> str:
-    return tokens[i].lower if i < len(tokens) and tokens[i].kind in ("word", "number") else ""
-
-
-def _start(tokens: Sequence[Token], i: int) -> _Start:
-    article = _lower(tokens, i)
-    if article not in words.INDEFINITE | words.DEFINITE | words.POSSESSIVE:
-        article = ""
-    i += bool(article)
-    word = _lower(tokens, i)
+def _start(tokens: Sequence[Token], i: int) -> Start:
+    article, i = article_at(tokens, i, _ARTICLES)
+    word = lower_at(tokens, i)
     if word == "paar" or (word == "dutzend" and article):
-        return _Start(i + 1, "ein", 3 if word == "paar" else 12, word != "paar")
-    number = int(word) if word.isdecimal() and len(word) < 7 else words.NUMBERS.get(word, 0)
-    if number:
-        return _Start(i + 1, article, number)
-    if word in words.VAGUE:
-        return _Start(i + 1, article, words.VAGUE[word], False)
-    return _Start(i, article)
+        return Start(i + 1, "ein", 3 if word == "paar" else 12, word != "paar")
+    return start_at(tokens, i, article, words.NUMBERS, words.VAGUE)
 
 
 def _stem(adjective: str) -> str:
@@ -83,7 +65,7 @@ def noun_phrase(tokens: Sequence[Token], i: int) -> tuple[Phrase, int] | None:
 
 def _joins(tokens: Sequence[Token], at: int) -> bool:
     """ "rot und weiß gestreift", "roten und blauen Würfel": an adjective follows."""
-    following = _lower(tokens, at + 1)
+    following = lower_at(tokens, at + 1)
     return bool(following) and _stem(following) in words.ADJECTIVES and not _is_noun(tokens[at + 1])
 
 
@@ -106,21 +88,13 @@ def _looks_adjective(word: str) -> bool:
     )
 
 
-def _headless(found: list[str], start: _Start) -> Phrase:
+def _headless(found: list[str], start: Start) -> Phrase:
     stems = tuple(_stem(word) for word in found)
     return Phrase(prompt=" ".join(found), head="", modifiers=stems, count=start.count, bare=not start.article)
 
 
-def _meaning(noun: str) -> str:
-    """By the longest known ending: Holztisch is a Tisch."""
-    for begin in range(max(len(noun) - 2, 1)):
-        if noun[begin:] in words.MEANINGS:
-            return words.MEANINGS[noun[begin:]]
-    return ""
-
-
 def _known_end(noun: str, table: dict[str, str]) -> tuple[str, str]:
-    """(what precedes the longest known ending, what the table has for it)."""
+    """(what precedes the longest known ending, what the table has for it): Holztisch is a Tisch."""
     for begin in range(max(len(noun) - 2, 1)):
         if noun[begin:] in table:
             return noun[:begin], table[noun[begin:]]
@@ -144,7 +118,7 @@ def _gender(noun: str, article: str) -> str:
     return known or next((gender for ends, gender in _KNOWN_BY_ENDING if noun.lower().endswith(ends)), "m")
 
 
-def _phrase(found: list[str], noun: str, start: _Start, contracted: bool) -> Phrase:
+def _phrase(found: list[str], noun: str, start: Start, contracted: bool) -> Phrase:
     counted = start.count > 1
     lower = noun.lower()
     indefinite = start.article in words.INDEFINITE or start.article in words.POSSESSIVE
@@ -165,7 +139,7 @@ def _phrase(found: list[str], noun: str, start: _Start, contracted: bool) -> Phr
         prompt=prompt, head=one.lower(), plural=_prompt(found, stems, _plural_nominative(noun), "p", False, False),
         modifiers=tuple(stem for stem in stems if stem != "und"), count=start.count, stated=start.stated, definite=definite,
         bare=not start.article and not counted, owned=start.article in words.POSSESSIVE, many=plural,
-        **facts_of(_meaning(one.lower()), sizes),
+        **facts_of(_known_end(one.lower(), words.MEANINGS)[1], sizes),
     )  # fmt: skip
 
 
@@ -181,7 +155,7 @@ def _plural_nominative(noun: str) -> str:
 
 
 def _prompt(found: Sequence[str], stems: Sequence[str], noun: str, form: str, definite: bool, article: bool) -> str:
-    indefinite_article, definite_article, strong = _ARTICLES[form]
+    indefinite_article, definite_article, strong = _FORMS[form]
     ending = strong if not definite else "en" if form == "p" else "e"
     shown = [_with_ending(word, stem, ending) for word, stem in zip(found, stems, strict=True)]
     first = definite_article if definite else indefinite_article if article else ""
@@ -196,8 +170,8 @@ def complete(phrase: Phrase, noun: Phrase) -> Phrase:
     """A phrase without a noun takes that of another: "ein roter [Ball] und ein blauer Ball"."""
     form = _gender(noun.head, "")
     stems = [stem for stem in phrase.modifiers if stem != "und"]
-    shown = " ".join([*(stem + _ARTICLES[form][2] for stem in stems), noun.head.capitalize()])
-    prompt = shown if phrase.bare else f"{_ARTICLES[form][0]} {shown}".strip()
+    shown = " ".join([*(stem + _FORMS[form][2] for stem in stems), noun.head.capitalize()])
+    prompt = shown if phrase.bare else f"{_FORMS[form][0]} {shown}".strip()
     return replace(noun, prompt=prompt, modifiers=tuple(stems), count=phrase.count, many=False, definite=False)
 
 
@@ -207,5 +181,5 @@ def describe(phrase: Phrase, adjective: str) -> Phrase:
     if stem in phrase.modifiers:
         return phrase
     before, _, noun = phrase.prompt.rpartition(" ")
-    ending = "e" if before.split(" ")[0] in ("der", "die", "das") else _ARTICLES[_gender(phrase.head, "")][2]
+    ending = "e" if before.split(" ")[0] in ("der", "die", "das") else _FORMS[_gender(phrase.head, "")][2]
     return replace(phrase, prompt=f"{before} {stem}{ending} {noun}".strip(), modifiers=(*phrase.modifiers, stem))

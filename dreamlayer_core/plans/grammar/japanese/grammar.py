@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..chunks import Chunk
-from ..facts import facts_of
-from ..reader import read
 from ..scene import Phrase, Scene, Thing
 from ..segments import Segment, segments
-from ..tokens import tokens
+from ..unspaced import Clause, described, is_place, read_clauses
 from . import words
 
 __all__ = ["many", "scene"]
@@ -18,23 +16,14 @@ _SIZES = {"大きな": "large", "大きい": "large", "巨大な": "huge", "小�
 _INSIDE = ("adjective", "noun", "unknown")
 
 
-class _Clause:
-    """What stands between two marks of punctuation. ``subject``: the chunk that が or は marked."""
+class _Clause(Clause):
+    """``subject``: the chunk that が or は marked."""
 
     def __init__(self, found: list[Segment], out: list[Chunk]) -> None:
-        self.words, self.out, self.i = found, out, 0
+        super().__init__(found, out)
         self.held = ""  # 帽子をかぶった, for the noun to come
         self.phrase: int | None = None  # where the latest noun phrase is in ``out``
         self.subject: int | None = None
-
-    def _kind(self, ahead: int = 0) -> str:
-        return self.words[self.i + ahead].kind if self.i + ahead < len(self.words) else ""
-
-    def run(self) -> None:
-        while self.i < len(self.words):
-            before = self.i
-            self._step()
-            self.i = max(self.i, before + 1)
 
     def _step(self) -> None:
         word, kind = self.words[self.i], self._kind()
@@ -71,13 +60,8 @@ class _Clause:
             )
 
     def _nouns(self) -> None:
-        targets: list[Phrase] = []
         start = self.i
-        while (phrase := self._phrase()) is not None:
-            targets.append(phrase)
-            if self._kind() != "and":
-                break
-            self.i += 1
+        targets = self._phrases()
         if targets and self._located(targets, start):
             return
         for phrase in targets:
@@ -103,7 +87,7 @@ class _Clause:
             relation = "in"
         else:
             return False
-        text = "".join(word.text for word in self.words[start : self.i])
+        text = self._text_from(start)
         at = self._kind()
         self.i += at in ("at", "of")
         self.i += self._kind() == "mark" and at == "at"
@@ -121,10 +105,7 @@ class _Clause:
         fronted = self.subject is None
         if fronted and self.out and self.out[-1].kind not in ("comma", "stop"):
             self.out.append(Chunk("comma"))
-        self.out.append(Chunk("prep", text, relation))
-        for k, target in enumerate(targets):
-            self.out += [Chunk("and")] if k else []
-            self.out.append(Chunk("np", phrase=target))
+        super()._place(targets, relation, text)
         self.out.append(Chunk("comma"))  # what follows is about the subject again
 
     def _object(self) -> None:
@@ -136,8 +117,8 @@ class _Clause:
         while end < len(self.words) and self.words[end].kind == "empty":
             end += 1
         held = self.out.pop().phrase
-        text = (held.spoken if held else "") + "".join(word.text for word in self.words[self.i : end])
-        self.i = end
+        start, self.i = self.i, end
+        text = (held.spoken if held else "") + self._text_from(start)
         if self.subject is not None and self._kind() not in _INSIDE:
             owner = self.out[self.subject].phrase
             if owner is not None:
@@ -175,27 +156,17 @@ class _Clause:
         if not count and self._kind() == "number" and body[-1].kind != "of":
             count = int(self.words[self.i].value)
             self.i += 1
-        return self._described(body, count, stated, "".join(word.text for word in self.words[start : self.i]))
+        return self._described(body, count, stated, self._text_from(start))
 
     def _is_place(self, body: list[Segment]) -> bool:
-        return facts_of(_meaning(body[-1].text)).get("place") == "place" and self._kind(1) in (
-            "noun",
-            "adjective",
-            "number",
-        )
+        return self._kind(1) in ("noun", "adjective", "number") and is_place(body[-1].text, words.NOUNS)
 
     def _described(self, body: list[Segment], count: int, stated: bool, spoken: str) -> Phrase:
         text = "".join(word.text for word in body)
-        sizes = tuple(_SIZES[word.text] for word in body if word.text in _SIZES)
         return Phrase(
-            prompt=text, head=body[-1].text, plural=text, spoken=spoken, count=max(count, 1), stated=stated, definite=not count,
-            modifiers=tuple(word.text for word in body[:-1] if word.kind == "adjective"), bare=not count, many=count > 1,
-            **facts_of(_meaning(body[-1].text), sizes),
+            prompt=text, head=body[-1].text, plural=text, spoken=spoken, count=max(count, 1), stated=stated,
+            definite=not count, bare=not count, many=count > 1, **described(body, words.NOUNS, _SIZES),
         )  # fmt: skip
-
-
-def _meaning(noun: str) -> str:
-    return next((words.NOUNS[noun[k:]] for k in range(len(noun)) if noun[k:] in words.NOUNS), "")
 
 
 def _clean(found: list[Segment]) -> list[Segment]:
@@ -207,32 +178,12 @@ def _clean(found: list[Segment]) -> list[Segment]:
     return found
 
 
+def _read_clause(text: str, out: list[Chunk]) -> None:
+    _Clause(_clean(segments(text, words.DICTIONARY)), out).run()
+
+
 def scene(text: str) -> Scene:
-    chunks: list[Chunk] = []
-    for piece in _pieces(text):
-        if isinstance(piece, Chunk):
-            chunks.append(piece)
-        else:
-            _Clause(_clean(segments(piece, words.DICTIONARY)), chunks).run()
-    found = Scene(plain="無地の背景", joiner="と", owning="", space="")
-    read(chunks, found, _describe)
-    return found
-
-
-def _pieces(text: str) -> list[Chunk | str]:
-    found: list[Chunk | str] = []
-    for token in tokens(text):
-        if token.kind in ("comma", "stop", "quote"):
-            found.append(Chunk(token.kind, token.text))
-        elif found and isinstance(found[-1], str):
-            found[-1] += token.text
-        elif token.kind != "other":
-            found.append(token.text)
-    return found
-
-
-def _describe(phrase: Phrase, adjective: str) -> Phrase:
-    return replace(phrase, prompt=adjective + phrase.prompt)
+    return read_clauses(text, Scene(plain="無地の背景", joiner="と", owning="", space=""), _read_clause)
 
 
 def many(thing: Thing, number: int) -> str:
