@@ -15,6 +15,14 @@ from .server import PACK, ComfyServer
 _NODES = sorted(path.stem for path in (PACK / "web" / "docs").glob("*.md"))
 _LANGUAGES = sorted(path.name for path in (PACK / "locales").iterdir())
 _READY = "return Boolean(window.app?.graph && window.LiteGraph?.registered_node_types.DreamLayerPrompts)"
+_NODE = "const node = app.graph.nodes.find(one => one.type === 'DreamLayerPrompts'); "
+# Asked again and again: a browser that is still starting takes a node or its selection away, or does not notice it.
+_INFO_BUTTON = """
+    if (document.querySelector('[data-testid="info-button"]')) return true;
+    app.graph.clear();
+    app.graph.add(LiteGraph.createNode('DreamLayerPrompts'));
+    app.canvas.deselectAll();
+    app.canvas.selectNode(app.graph.nodes[0])"""
 _HELP = "const help = document.querySelector('.node-help-content'); "
 
 
@@ -47,13 +55,9 @@ def test_the_browser_shows_help_and_translations(server: ComfyServer, tmp_path: 
             browser.js("await window.app.extensionManager.setting.set('Comfy.Locale', 'zh')")
             browser.open(server.url)
             browser.wait(_READY)
-            labels = browser.js("""
-                app.graph.clear();
-                const node = LiteGraph.createNode('DreamLayerPrompts');
-                app.graph.add(node);
-                app.canvas.selectNode(node);
-                return [node.title, node.outputs.map(one => one.localized_name), node.widgets.map(one => one.label)]""")
-            browser.wait("return Boolean(document.querySelector('[data-testid=\"info-button\"]'))")
+            browser.wait(_INFO_BUTTON)
+            labels = browser.js(
+                _NODE + "return [node.title, node.outputs.map(one => one.localized_name), node.widgets.map(one => one.label)]")
             # By script: the toolbar is still on its way to the node, and a hand would miss it.
             browser.js("document.querySelector('[data-testid=\"info-button\"]').click()")
             browser.wait(_HELP + "return help?.querySelector('img')?.naturalWidth > 100")

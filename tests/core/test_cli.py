@@ -24,33 +24,11 @@ from dreamlayer_core.errors import InputError
 from dreamlayer_core.formats import load_stack
 from dreamlayer_core.weights import save_adapter
 
+from .command_line import Run
 from .tiny import sd15_shaped_unet, tiny_adapter
 
 LAYERS = ("--background", "a green meadow", "--foreground", "a red ball", "--foreground", "a blue cube")
 QUICK = ("--steps", "6", "--views", "1")
-
-
-class Run:
-    """One command line in this process, its result, and what it left behind."""
-
-    def __init__(self, home: Path, *arguments: str | Path) -> None:
-        before = sorted(home.rglob("*"))
-        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-        self.code, self.out, self.err = result.exit_code, result.stdout, result.stderr
-        self.error = result.exception
-        self.new = sorted(set(home.rglob("*")) - set(before))
-
-    def json(self) -> dict[str, Any]:
-        assert self.code == 0, self.err
-        return json.loads(self.out)
-
-    def assert_fails(self, code: int, *words: str) -> None:
-        """With this code and one line that has these words, and without a trace on the disk."""
-        assert self.code == code, (self.err, self.error)
-        assert self.out == ""
-        assert self.err.count("\n") == 1 and self.err.startswith("error: "), self.err
-        assert not [word for word in words if word not in self.err], self.err
-        assert self.new == []
 
 
 @pytest.fixture

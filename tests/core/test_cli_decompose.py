@@ -9,47 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from PIL import Image
-from typer.testing import CliRunner
 
-from dreamlayer_core.cli.decomposition import decompose, parse_boxes, parse_mask_files
-from dreamlayer_core.cli.front_door import FrontDoor
+from dreamlayer_core.cli.decomposition import parse_boxes, parse_mask_files
 from dreamlayer_core.cli.progress import StageProgress
 from dreamlayer_core.errors import InputError
 from dreamlayer_core.formats import load_stack
 
+from .command_line import Run
+
 LAYERS = ("--background", "a green meadow", "--foreground", "a red ball", "--foreground", "a blue cube")
 QUICK = ("--steps", "4", "--views", "1")  # the first step is above T_G
-
-front = typer.Typer(cls=FrontDoor, pretty_exceptions_enable=False)
-front.command()(decompose)
-
-
-@front.callback()
-def _front() -> None:
-    """Makes a group of the one command."""
-
-
-class Run:
-    """One command line in this process, its result, and what it left behind."""
-
-    def __init__(self, home: Path, *arguments: str | Path) -> None:
-        before = set(home.rglob("*"))
-        result = CliRunner().invoke(front, ["decompose", *(str(argument) for argument in arguments)])
-        self.code, self.out, self.err, self.error = result.exit_code, result.stdout, result.stderr, result.exception
-        self.new = sorted(set(home.rglob("*")) - before)
-
-    def json(self) -> dict[str, Any]:
-        assert self.code == 0, (self.err, self.error)
-        return json.loads(self.out)
-
-    def assert_fails(self, code: int, *words: str) -> None:
-        """With this code and one line that has these words, and without a trace on the disk."""
-        assert self.code == code, (self.err, self.error)
-        assert self.out == "" and self.err.count("\n") == 1 and self.err.startswith("error: "), self.err
-        assert not [word for word in words if word not in self.err], self.err
-        assert self.new == []
 
 
 @pytest.fixture
@@ -62,7 +32,7 @@ def picture(tmp_path: Path) -> Path:
 
 def test_a_picture_becomes_the_folder_that_generate_writes(picture: Path, tiny_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "made"
-    run = Run(tmp_path, picture, *LAYERS, "--model", tiny_folder, *QUICK, "--out", out, "--json")
+    run = Run(tmp_path, "decompose", picture, *LAYERS, "--model", tiny_folder, *QUICK, "--out", out, "--json")
     report = run.json()
     assert run.err == ""
     assert {Path(path).name for path in report["files"].values()} == {
@@ -83,7 +53,7 @@ def test_options_reach_the_run(picture: Path, tiny_folder: Path, tmp_path: Path)
     base = (picture, *LAYERS, "--model", tiny_folder, *QUICK, "--size", "72x56", "--json", "--out")
     lines = {"plain": (), "unmasked": ("--no-mask",), "exact": ("--method", "exact"), "guided": ("--inversion-cfg", "2"),
              "boxed": ("--box", "1=20,20,24,24", "--box", "1=0,0,8,8", "--steer", "override"), "free": ("--adapter", "none", "--no-trajectory")}
-    reports = {name: Run(tmp_path, *base, tmp_path / name, *options).json() for name, options in lines.items()}
+    reports = {name: Run(tmp_path, "decompose", *base, tmp_path / name, *options).json() for name, options in lines.items()}
     settings = {name: report["settings"] for name, report in reports.items()}
     assert settings["plain"]["size"] == "72x56" and settings["plain"]["adapter"] == "the model's own"
     assert settings["unmasked"]["masked"] is False and settings["exact"]["method"] == "exact"
@@ -98,13 +68,13 @@ def test_options_reach_the_run(picture: Path, tiny_folder: Path, tmp_path: Path)
 def test_masks_and_harmonisation(picture: Path, tiny_folder: Path, tmp_path: Path) -> None:
     Image.new("L", (144, 112), 255).save(tmp_path / "mask.png")  # twice the picture's size, in its shape
     line = (picture, *LAYERS, "--model", tiny_folder, "--steps", "6", "--views", "1", "--out", tmp_path / "made")
-    run = Run(tmp_path, *line, "--mask", f"2={tmp_path / 'mask.png'}", "--harmonize")
+    run = Run(tmp_path, "decompose", *line, "--mask", f"2={tmp_path / 'mask.png'}", "--harmonize")
     assert run.code == 0, run.err
     assert run.out == "" and "3 layers; look at" in run.err
     document = json.loads((tmp_path / "made" / "stack.json").read_text())
     assert document["settings"]["masks"] == {"2": "mask.png"}
     assert (tmp_path / "made" / "harmonized.png").is_file()
-    Run(tmp_path, *line).assert_fails(1, "already exists")
+    Run(tmp_path, "decompose", *line).assert_fails(1, "already exists")
 
 
 @pytest.mark.parametrize(("options", "words"), [
@@ -119,38 +89,38 @@ def test_wrong_values_are_one_line_and_code_2(
     options: tuple[str, ...], words: tuple[str, ...], picture: Path, tiny_folder: Path, tmp_path: Path
 ) -> None:
     line = (picture, *LAYERS, "--model", tiny_folder, *QUICK, "--out", tmp_path / "made")
-    Run(tmp_path, *line, *options).assert_fails(2, *words)
+    Run(tmp_path, "decompose", *line, *options).assert_fails(2, *words)
 
 
 def test_a_box_and_a_mask_for_one_layer_are_refused(picture: Path, tmp_path: Path) -> None:
-    run = Run(tmp_path, picture, *LAYERS, "--box", "1=1,1,5,5", "--mask", f"1={picture}", "--out", tmp_path / "made")
+    run = Run(tmp_path, "decompose", picture, *LAYERS, "--box", "1=1,1,5,5", "--mask", f"1={picture}", "--out", tmp_path / "made")
     run.assert_fails(2, "boxes and a mask for layer 1")
 
 
 def test_a_mask_of_another_shape_is_refused(picture: Path, tiny_folder: Path, tmp_path: Path) -> None:
     Image.new("L", (30, 30), 255).save(tmp_path / "mask.png")
     line = (picture, *LAYERS, "--model", tiny_folder, *QUICK, "--out", tmp_path / "made")
-    Run(tmp_path, *line, "--mask", f"1={tmp_path / 'mask.png'}").assert_fails(2, "30x30", "72x56")
+    Run(tmp_path, "decompose", *line, "--mask", f"1={tmp_path / 'mask.png'}").assert_fails(2, "30x30", "72x56")
 
 
 def test_unreadable_pictures_are_named_before_the_model_is_looked_at(picture: Path, tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no picture")
     (tmp_path / "cut.png").write_bytes(picture.read_bytes()[:100])
     rest = (*LAYERS, "--model", tmp_path / "no-model", "--out", tmp_path / "made")
-    Run(tmp_path, tmp_path / "missing.png", *rest).assert_fails(1, "missing.png", "no such picture")
-    Run(tmp_path, tmp_path / "text.png", *rest).assert_fails(1, "text.png", "no picture")
-    Run(tmp_path, tmp_path / "cut.png", *rest).assert_fails(1, "cut.png", "truncated")
-    Run(tmp_path, tmp_path, *rest).assert_fails(1, "no such picture")
-    Run(tmp_path, picture, *rest, "--mask", f"1={tmp_path / 'nothing.png'}").assert_fails(1, "nothing.png", "no such mask")
-    Run(tmp_path, picture, *rest).assert_fails(1, "no-model", "no such model")
-    Run(tmp_path, picture, *rest[2:]).assert_fails(2, "--background")
+    Run(tmp_path, "decompose", tmp_path / "missing.png", *rest).assert_fails(1, "missing.png", "no such picture")
+    Run(tmp_path, "decompose", tmp_path / "text.png", *rest).assert_fails(1, "text.png", "no picture")
+    Run(tmp_path, "decompose", tmp_path / "cut.png", *rest).assert_fails(1, "cut.png", "truncated")
+    Run(tmp_path, "decompose", tmp_path, *rest).assert_fails(1, "no such picture")
+    Run(tmp_path, "decompose", picture, *rest, "--mask", f"1={tmp_path / 'nothing.png'}").assert_fails(1, "nothing.png", "no such mask")
+    Run(tmp_path, "decompose", picture, *rest).assert_fails(1, "no-model", "no such model")
+    Run(tmp_path, "decompose", picture, *rest[2:]).assert_fails(2, "--background")
 
 
 def test_a_picture_smaller_than_any_canvas_says_how_to_go_on(tiny_folder: Path, tmp_path: Path) -> None:
     Image.new("RGB", (10, 8)).save(tmp_path / "small.png")
     line = (tmp_path / "small.png", *LAYERS, "--model", tiny_folder, *QUICK, "--out", tmp_path / "made")
-    Run(tmp_path, *line).assert_fails(2, "10x8", "16 to 4096")
-    assert Run(tmp_path, *line, "--size", "40x32").code == 0
+    Run(tmp_path, "decompose", *line).assert_fails(2, "10x8", "16 to 4096")
+    assert Run(tmp_path, "decompose", *line, "--size", "40x32").code == 0
 
 
 @pytest.mark.parametrize("stage", ["invert", "layers"])
@@ -167,7 +137,7 @@ def test_ctrl_c_leaves_nothing_behind(
             os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(StageProgress, "on_step", interrupt)
-    run = Run(tmp_path, picture, *LAYERS, "--model", tiny_folder, *QUICK, "--out", tmp_path / "made")
+    run = Run(tmp_path, "decompose", picture, *LAYERS, "--model", tiny_folder, *QUICK, "--out", tmp_path / "made")
     assert run.code == 130 and run.out == "" and run.new == []
     assert run.err.strip() == "stopped: nothing is left half written"
 

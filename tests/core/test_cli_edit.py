@@ -2,53 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-import typer
 from safetensors.torch import load_file, save_file  # pyright: ignore
-from typer.testing import CliRunner
 
 from dreamlayer_core.cli.edit_words import parse_edit
-from dreamlayer_core.cli.editing import edit
-from dreamlayer_core.cli.front_door import FrontDoor
 from dreamlayer_core.cli.generation import generate_stack
-from dreamlayer_core.cli.regeneration import add, regenerate
 from dreamlayer_core.cli.request import GenerateRequest, parse_layer_prompts
 from dreamlayer_core.editing import LayerChange
 from dreamlayer_core.edits import LayerEdit
 from dreamlayer_core.errors import InputError
 from dreamlayer_core.formats import load_stack, load_trajectory
 
+from .command_line import Run
+
 QUICK = ("--views", "1")
-COMMANDS = typer.Typer(cls=FrontDoor, pretty_exceptions_enable=False)
-COMMANDS.command()(edit)
-COMMANDS.command()(regenerate)
-COMMANDS.command()(add)
-
-
-class Run:
-    """One command line in this process, its result, and what it left behind."""
-
-    def __init__(self, home: Path, *arguments: str | Path) -> None:
-        before = sorted(home.rglob("*"))
-        result = CliRunner().invoke(COMMANDS, [str(argument) for argument in arguments])
-        self.code, self.out, self.err, self.error = result.exit_code, result.stdout, result.stderr, result.exception
-        self.new = sorted(set(home.rglob("*")) - set(before))
-
-    def json(self) -> dict[str, Any]:
-        assert self.code == 0, self.err
-        return json.loads(self.out)
-
-    def assert_fails(self, code: int, *words: str) -> None:
-        assert self.code == code, (self.err, self.error)
-        assert self.out == "" and self.err.splitlines()[-1].startswith("error: "), self.err
-        assert not [word for word in words if word not in self.err], self.err
-        assert self.new == []
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from dreamlayer_core.plans.files import plan_schema, read_plan
 from dreamlayer_core.plans.plan import LayerPlan
 from dreamlayer_core.plans.planner import USUAL_LIMIT
 
-from .test_plan_endpoint import PLAN, saying, serving
+from .plan_server import PLAN, saying, serving
 
 SENTENCE = "two red balls in front of a blue cube on a beach"
 ADDRESS = (

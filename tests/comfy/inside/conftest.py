@@ -24,6 +24,7 @@ from comfy.cli_args import args  # noqa: E402
 args.cpu = True
 
 import torch  # noqa: E402
+from graph import ROWS, Graph, denoise, draw  # noqa: E402
 
 import nodes as comfy_nodes  # noqa: E402
 
@@ -57,3 +58,34 @@ def no_gradients():
     """As ComfyUI runs nodes."""
     with torch.inference_mode():
         yield
+
+
+@pytest.fixture(scope="module")
+def graph(pack):
+    """The embedded model, and short ways to our nodes."""
+    return Graph(pack)
+
+
+@pytest.fixture(scope="module")
+def texts(graph):
+    """Positive and negative of the usual plan."""
+    return graph.encode()
+
+
+@pytest.fixture(scope="module")
+def patched(graph):
+    """The embedded model with its adapter."""
+    return graph.patch()
+
+
+@pytest.fixture(scope="module")
+def noise():
+    """For latents of the usual plan, 32x32 pixels."""
+    return draw(ROWS, 4, 8, 8)
+
+
+@pytest.fixture(scope="module")
+def plain(graph, texts, noise):
+    """What the patched model makes with nothing else on it."""
+    with torch.inference_mode():
+        return denoise(graph.patch(), texts, noise)

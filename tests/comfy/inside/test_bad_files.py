@@ -8,13 +8,7 @@ from pathlib import Path
 import folder_paths
 import pytest
 import torch
-from graph import Graph
 from safetensors.torch import save_file
-
-
-@pytest.fixture(scope="module")
-def graph(pack):
-    return Graph(pack)
 
 
 @pytest.fixture

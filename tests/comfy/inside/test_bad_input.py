@@ -9,24 +9,9 @@ from typing import Any
 import execution
 import pytest
 import torch
-from graph import Graph, apart, denoise, draw
+from graph import apart, denoise, draw
 
 import nodes as comfy_nodes
-
-
-@pytest.fixture(scope="module")
-def graph(pack):
-    return Graph(pack)
-
-
-@pytest.fixture(scope="module")
-def texts(graph):
-    return graph.encode()
-
-
-@pytest.fixture(scope="module")
-def patched(graph):
-    return graph.patch()
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import comfy_extras.nodes_sag as sag
 import pytest
 import torch
 from comfy.ldm.modules.attention import optimized_attention
-from graph import ROWS, Graph, apart, denoise, draw, sigmas
+from graph import ROWS, apart, denoise, draw, sigmas
 
 import nodes as comfy_nodes
 
@@ -23,30 +23,8 @@ _ON = comfy.patcher_extension.WrappersMP
 
 
 @pytest.fixture(scope="module")
-def graph(pack):
-    return Graph(pack)
-
-
-@pytest.fixture(scope="module")
-def texts(graph):
-    return graph.encode()
-
-
-@pytest.fixture(scope="module")
 def others(graph):
     return graph.encode(graph.plan("a big green tree", "a small yellow star", negative="gray"))
-
-
-@pytest.fixture(scope="module")
-def noise():
-    return draw(ROWS, 4, 8, 8)
-
-
-@pytest.fixture(scope="module")
-def plain(graph, texts, noise):
-    """What the patched model makes with nothing else on it."""
-    with torch.inference_mode():
-        return denoise(graph.patch(), texts, noise)
 
 
 @pytest.fixture

@@ -10,33 +10,10 @@ import comfy.model_management
 import comfy.sd
 import comfy.utils
 import comfy_extras.nodes_model_merging as merging
-import pytest
 import torch
-from graph import ROWS, Graph, apart, denoise, draw
+from graph import apart, denoise, draw
 
 _SAME, _OTHER = 1e-4, 1e-2
-
-
-@pytest.fixture(scope="module")
-def graph(pack):
-    return Graph(pack)
-
-
-@pytest.fixture(scope="module")
-def texts(graph):
-    return graph.encode()
-
-
-@pytest.fixture(scope="module")
-def noise():
-    return draw(ROWS, 4, 8, 8)
-
-
-@pytest.fixture(scope="module")
-def plain(graph, texts, noise):
-    """What the patched model makes with nothing else on it."""
-    with torch.inference_mode():
-        return denoise(graph.patch(), texts, noise)
 
 
 def kv_keys(model) -> dict[str, str]:

@@ -14,27 +14,12 @@ import comfy.utils
 import pytest
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
-from graph import ROWS, Graph, apart, denoise, draw, sigmas
+from graph import ROWS, apart, denoise, draw, sigmas
 
 import nodes as comfy_nodes
 
 _SAME = 1e-4
 _OUT_OF_MEMORY = comfy.model_management.OOM_EXCEPTION
-
-
-@pytest.fixture(scope="module")
-def graph(pack):
-    return Graph(pack)
-
-
-@pytest.fixture(scope="module")
-def texts(graph):
-    return graph.encode()
-
-
-@pytest.fixture(scope="module")
-def patched(graph):
-    return graph.patch()
 
 
 @pytest.fixture

@@ -13,27 +13,12 @@ import folder_paths
 import latent_preview
 import pytest
 import torch
-from graph import ROWS, Graph, apart, draw
+from graph import ROWS, apart, draw
 from safetensors.torch import save_file
 
 import nodes as comfy_nodes
 
 _SAME = 1e-4
-
-
-@pytest.fixture(scope="module")
-def graph(pack):
-    return Graph(pack)
-
-
-@pytest.fixture(scope="module")
-def texts(graph):
-    return graph.encode()
-
-
-@pytest.fixture(scope="module")
-def patched(graph):
-    return graph.patch()
 
 
 def unit_noise(core, latent, seed):
