@@ -6,7 +6,7 @@ It needs packages that the node pack does without: those of the extra `standalon
 import sys
 from importlib.util import find_spec
 
-_NEEDED = ("accelerate", "diffusers", "rich", "tokenizers", "transformers", "typer")
+_NEEDED = ("accelerate", "diffusers", "huggingface_hub", "rich", "tokenizers", "transformers", "typer")
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .attention.context_layers import ContextAwareLayers
+from .row_weights import RowDelta, add_rows
 from .weights import Adapter, AdapterSettings
 
 __all__ = ["LayerAdapter", "kv_differences"]
@@ -69,11 +70,8 @@ class LayerAdapter(nn.Module):
     def add_foreground(self, name: str, projected: Tensor, tokens: Tensor, rows: int) -> Tensor:
         """Keys or values of the rows of whole stacks, ((stack rows), n, c), as the first set projected them from
         ``tokens``, with what the second set adds for foregrounds: for an adapter of ``kv_differences``."""
-        difference = self.foreground[name.replace(".", "/")].to(projected)
-        source = rearrange(tokens, "(stack row) n c -> stack row n c", row=rows)[:, 1:-1]
-        stacked = rearrange(projected, "(stack row) n c -> stack row n c", row=rows).clone()
-        stacked[:, 1:-1] += functional.linear(source.to(projected), difference)
-        return stacked.flatten(0, 1)
+        difference = RowDelta(rows="foreground", up=self.foreground[name.replace(".", "/")])
+        return add_rows(projected.clone(), tokens.to(projected), [difference], rows)
 
     def has_foreground(self, site: str) -> bool:
         """Whether foregrounds have keys and values of their own at an attention layer."""

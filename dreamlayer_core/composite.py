@@ -22,6 +22,7 @@ __all__ = [
     "gray_fill",
     "premultiply",
     "unpremultiply",
+    "white_fill",
 ]
 
 _EDGE_REACH = 2  # pixels: how near a more solid pixel must be for a soft one to be an edge and not glass
@@ -69,6 +70,11 @@ def _check_layers(colors: Tensor, alphas: Tensor) -> None:
 def gray_fill(color: Tensor, alpha: Tensor, gray: float = 0.5) -> Tensor:
     """Paint (..., 3, h, w) on solid gray by its alpha, as the VAE sees a foreground in training. (Eq. 2)"""
     return color * alpha + gray * (1 - alpha)
+
+
+def white_fill(color: Tensor, alpha: Tensor) -> Tensor:
+    """Paint (..., 3, h, w) on white by its alpha, as viewers show a picture that is to have none."""
+    return color * alpha + (1 - alpha)
 
 
 def defringe(color: Tensor, alpha: Tensor, *, matte: float | None = 0.5) -> Tensor:

@@ -2,38 +2,99 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from .errors import InputError
 
-__all__ = ["LARGEST_SIDE", "SMALLEST_SIDE", "HarmonizationConfig", "InversionConfig", "InversionMethod", "LayerAttentionConfig",
-           "SamplingConfig"]
+__all__ = ["LARGEST_SIDE", "SMALLEST_SIDE", "LCM_STEPS", "CrossKeys", "HarmonizationConfig", "InversionConfig", "InversionMethod",
+           "LayerAttentionConfig", "MapRefinement", "SamplingConfig", "SchedulerName", "TRAINING_FREE", "TilingConfig", "check_size"]
 
 SMALLEST_SIDE = 16  # pixels
 LARGEST_SIDE = 4096  # pixels; joint attention over more than this is a mistake rather than a wish
+
+
+def check_size(width: int, height: int) -> None:
+    """Raises InputError for a picture that is too small or too large to be sampled."""
+    if min(width, height) < SMALLEST_SIDE or max(width, height) > LARGEST_SIDE:
+        raise InputError(f"got a size of {width}x{height}; give sides of {SMALLEST_SIDE} to {LARGEST_SIDE} pixels")
+
+
+TokenWeighting = Literal["sum", "spread"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapRefinement:
+    """What is done to the map of Eq. 4 before anything uses it. As it comes: nothing.
+
+    ``smoothing`` is the sigma of a Gaussian in cells; claims under ``floor`` become 0; ``sharpening`` is an exponent.
+    ``token_weighting`` "spread" weighs a prompt's tokens by how much their maps vary, "sum" none (Eq. 4).
+    ``self_attention``: how often the map is spread along the self-attention of its own stage.
+    """
+
+    token_weighting: TokenWeighting = "sum"
+    self_attention: int = 0
+    smoothing: float = 0.0
+    floor: float = 0.0
+    sharpening: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.token_weighting not in get_args(TokenWeighting):
+            raise InputError(f"got token weighting {self.token_weighting!r}; give one of {', '.join(get_args(TokenWeighting))}")
+        if not 0 <= self.self_attention <= 8:
+            raise InputError(f"got {self.self_attention} passes of self-attention over the context map; give 0 (off) to 8")
+        if not 0 <= self.smoothing <= 64:
+            raise InputError(f"got a smoothing of {self.smoothing} cells; give 0 (off) to 64")
+        if not 0 <= self.floor < 1:
+            raise InputError(f"got a floor of {self.floor} for the context map; give 0 (off) to less than 1")
+        if not 0.1 <= self.sharpening <= 10:
+            raise InputError(f"got a sharpening of {self.sharpening} for the context map; give 0.1 to 10 (1 is none)")
+
+
+TRAINING_FREE = MapRefinement(smoothing=1.0, floor=0.4)
+"""What `dreamlayer evaluate maps` found best for maps without an adapter (docs/results/maps.md)."""
+
+CrossKeys = Literal["exact", "pooled", "region"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class LayerAttentionConfig:
     """Which parts of the method act on the UNet.
 
-    ``context_threshold`` and ``downscale`` come from the adapter where they are None.
+    ``context_threshold`` and ``downscale`` come from the adapter where they are None; the threshold is a timestep of the
+    paper's schedule, and stands for its noise level. ``cross_keys`` are the other rows' keys that a row sees: "exact"
+    all, "pooled" averaged over 2x2 cells, "region" of a foreground those where its context map reaches
+    ``region_threshold``. ``attention_memory`` bounds the scores of an attention that writes them out, by chunks of
+    queries; PyTorch's fused ones do not, and need no bound.
     """
 
     caca: bool = True  # Eq. 3-5 and, through its map, Eq. 9
     lssa: bool = True  # Eq. 10-11
     context_threshold: int | None = None  # T_G; the paper's 850 without an adapter
-    downscale: int | None = None  # of the latent; the paper's 4 without an adapter
-    smoothing: float = 0.0  # of the map of Eq. 4, in cells; for the training-free form (N = 0)
+    downscale: int | None = None  # of the latent; without an adapter what gives the paper's 16x16 cells
+    refinement: MapRefinement | None = None  # of the map of Eq. 4; None: TRAINING_FREE where N = 0, else none
+    cross_keys: CrossKeys = "exact"  # Eq. 10; the others approximate it
+    region_threshold: float = 0.1  # of a context map, for cross_keys "region"
+    attention_memory: int | None = None  # MiB
 
     def __post_init__(self) -> None:
         if self.context_threshold is not None and not 0 <= self.context_threshold <= 1000:
             raise InputError(f"got T_G {self.context_threshold}; give 0 to 1000, or None for the adapter's")
         if self.downscale is not None and self.downscale < 1:
             raise InputError(f"got a CACA downscale of {self.downscale}; give 1 or more, or None for the adapter's")
-        if not 0 <= self.smoothing <= 64:
-            raise InputError(f"got a smoothing of {self.smoothing} cells; give 0 (off) to 64")
+        if self.cross_keys not in get_args(CrossKeys):
+            raise InputError(f"got cross-layer keys {self.cross_keys!r}; give one of {', '.join(get_args(CrossKeys))}")
+        if self.cross_keys == "region" and self.lssa and not self.caca:
+            raise InputError("got cross-layer keys by region with CACA off, which finds the regions; give exact or pooled")
+        if not 0 <= self.region_threshold <= 1:
+            raise InputError(f"got a region threshold of {self.region_threshold}; give 0 (everything) to 1")
+        if self.attention_memory is not None and self.attention_memory < 1:
+            raise InputError(f"got {self.attention_memory} MiB for attention scores; give 1 or more, or None (no bound)")
+
+    @property
+    def attention_bytes(self) -> int | None:
+        return None if self.attention_memory is None else self.attention_memory * 2**20
 
     @property
     def active(self) -> bool:
@@ -43,7 +104,7 @@ class LayerAttentionConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class HarmonizationConfig:
-    """IRH: latents are fused while ``low <= t <= high`` (Eq. 12)."""
+    """IRH: latents are fused while ``low <= t <= high`` (Eq. 12), t being the paper's timestep of their noise level."""
 
     high: int = 600  # T_H, Table 4
     low: int = 400  # T'_H, Table 4
@@ -52,20 +113,67 @@ class HarmonizationConfig:
         if not 0 <= self.low <= self.high <= 1000:
             raise InputError(f"got T_H {self.high} and T'_H {self.low}; give 0 <= T'_H <= T_H <= 1000")
 
+    def fuses(self, timestep: int) -> bool:
+        """Whether layers are fused at this noise level, given as the paper's timestep (`schedule.paper_timestep`)."""
+        return self.low <= timestep <= self.high
+
+
+SchedulerName = Literal["ddim", "ddim-trailing", "euler", "euler-ancestral", "dpm++", "lcm"]
+LCM_STEPS = 50  # Luo et al. 2023: steps of the method that is distilled
+# Steps and guidance of the schedulers that have others than the paper.
+_USUAL: Mapping[SchedulerName, tuple[int, float]] = {
+    "lcm": (4, 1.0),  # Luo et al. 2023: guidance is distilled too
+    "dpm++": (20, 5.0),  # Lu et al. 2022
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingConfig:
-    """How to denoise."""
+    """How to denoise. ``scheduler`` is DDIM as the paper has it, or one for which see `schedulers.stepper_for`."""
 
     steps: int = 50  # App. B
     guidance: float = 5.0
     joint_guidance: bool = True  # conditional and unconditional rows in one call of the UNet
+    scheduler: SchedulerName = "ddim"  # App. B
+
+    @classmethod
+    def usual(cls, scheduler: SchedulerName, steps: int | None = None, guidance: float | None = None) -> SamplingConfig:
+        """A scheduler with the steps and guidance that are usual for it where they are None."""
+        usual_steps, usual_guidance = _USUAL.get(scheduler, (cls.steps, cls.guidance))
+        return cls(scheduler=scheduler, steps=usual_steps if steps is None else steps,
+                   guidance=usual_guidance if guidance is None else guidance)
 
     def __post_init__(self) -> None:
         if not 1 <= self.steps <= 1000:
             raise InputError(f"got {self.steps} steps; give 1 to 1000")
         if not 0 <= self.guidance <= 100:
             raise InputError(f"got a guidance of {self.guidance}; give 0 to 100 (1 is none)")
+        if self.scheduler not in get_args(SchedulerName):
+            raise InputError(f"got the scheduler {self.scheduler!r}; give one of {', '.join(get_args(SchedulerName))}")
+        if self.scheduler == "lcm" and self.steps > LCM_STEPS:
+            raise InputError(f"got {self.steps} steps of lcm; give 1 to {LCM_STEPS}, those that such weights are distilled from")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TilingConfig:
+    """Pictures of more than ``above`` x ``above`` pixels are decoded and encoded in tiles, of ``tile`` pixels a side.
+
+    Tiles overlap by ``overlap`` pixels. Smaller pictures, and all with ``above`` None, are decoded whole.
+    """
+
+    above: int | None = 1280
+    tile: int = 1024
+    overlap: int = 128
+
+    def __post_init__(self) -> None:
+        if self.above is not None and self.above < 1:
+            raise InputError(f"got tiles above {self.above} pixels; give 1 or more, or None (no tiles)")
+        if not 0 < self.overlap < self.tile:
+            raise InputError(f"got tiles of {self.tile} pixels that overlap by {self.overlap}; give 0 < overlap < tile")
+
+    def splits(self, size: tuple[int, int]) -> bool:
+        """Whether a picture of this (height, width) is decoded in tiles."""
+        return self.above is not None and size[0] * size[1] > self.above**2
 
 
 InversionMethod = Literal["ddim", "fixed-point", "exact", "replay"]

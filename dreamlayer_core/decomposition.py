@@ -6,16 +6,13 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
 
 import torch
 from einops import repeat
 from torch import Tensor
 from torch.nn import functional
 
-from .attention.inversion import inversion_mask
-from .attention.shared import resize_map
-from .attention.steering import ContextSteering
+from .attention.steering import ContextSteering, check_shape, steer_latents
 from .config import (
     LARGEST_SIDE,
     SMALLEST_SIDE,
@@ -27,14 +24,13 @@ from .config import (
 from .diffusers_unet import layer_attention
 from .errors import InputError
 from .guidance import Guided
-from .inversion import Inversion, invert, sample_back
-from .layer_run import JointMask
+from .inversion import Inversion, invert, joint_mask, sample_back
 from .pipeline import DreamLayer, LayeredResult
 from .prompts import LayeredEmbedding, LayerPrompts
 from .sampling import DdimStepper, OnStep, Trajectory
 from .transparent import VIEWS
 
-__all__ = ["Decomposition", "canvas_size", "decompose", "invert_pictures", "joint_mask", "resize_pictures"]
+__all__ = ["Decomposition", "canvas_size", "decompose", "invert_pictures", "resize_pictures"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -59,7 +55,7 @@ def canvas_size(model: DreamLayer, picture: tuple[int, int], size: tuple[int, in
     """
     width, height = picture
     if size is not None:
-        _check_shape("a size of {}x{}", size, picture)
+        check_shape("a size of {}x{}", size, picture)
         return size
     own_width, own_height = model.default_size
     scale = min(1.0, math.sqrt(own_width * own_height / (width * height)))
@@ -84,33 +80,12 @@ def _next_step(picture: tuple[int, int], size: tuple[int, int]) -> str:
     return f"choose their size, such as --size {width}x{height}"
 
 
-def _check_shape(what: str, size: tuple[int, int], picture: tuple[int, int]) -> None:
-    if not _same_shape(size, picture):
-        right = size[0], max(1, round(size[0] * picture[1] / picture[0]))
-        shown = right if _same_shape(right, picture) else picture
-        raise InputError(
-            f"got {what.format(*size)} for a picture of {picture[0]}x{picture[1]} pixels; give its shape, such as "
-            f"{shown[0]}x{shown[1]}")
-
-
-def _same_shape(size: tuple[int, int], picture: tuple[int, int]) -> bool:
-    """Up to a pixel of rounding, or a tenth of a side that is smaller than ten."""
-    (width, height), (own_width, own_height) = size, picture
-    return (abs(height - width * own_height / own_width) <= min(1, height / 10)
-            or abs(width - height * own_width / own_height) <= min(1, width / 10))
-
-
 def resize_pictures(pictures: Tensor, size: tuple[int, int]) -> Tensor:
     """Pictures (n, 3, h, w) in [0, 1] at ``size`` (width, height): bicubic, antialiased; untouched at their own size."""
     width, height = size
     if pictures.shape[-2:] == (height, width):
         return pictures
     return functional.interpolate(pictures, (height, width), mode="bicubic", antialias=True).clamp(0, 1)
-
-
-def joint_mask(config: InversionConfig, device: torch.device) -> JointMask | None:
-    """The mask of the joint attention while inverting (Eq. 14-16), made once a resolution; None where it is off."""
-    return cache(partial(inversion_mask, queries=config.mask_queries, device=device)) if config.masked else None
 
 
 @torch.no_grad()
@@ -133,6 +108,8 @@ def decompose(
         raise InputError(f"got {views} views; give one of {', '.join(map(str, VIEWS))}")
     stacks = [prompts] if isinstance(prompts, LayerPrompts) else list(prompts)
     config, sampling, attention = inversion or InversionConfig(), sampling or SamplingConfig(), attention or LayerAttentionConfig()
+    if sampling.scheduler != "ddim":
+        raise InputError(f"got the scheduler {sampling.scheduler!r} for a picture to take apart; inversion undoes DDIM: give ddim")
     canvas = _on_canvas(model, pictures, len(stacks), size)
     height, width = canvas.shape[-2:]
     marks = [time.perf_counter()]
@@ -140,16 +117,16 @@ def decompose(
     steered = _over_latents(steering or {}, (pictures.shape[-1], pictures.shape[-2]), (width, height), model)
     clean = repeat(model.encode_pictures(canvas), "stack c h w -> stack row c h w", row=len(embeddings[0].embeddings))
     if harmonization is not None:  # would its range be met? To be known now rather than after all steps
-        Trajectory({t: clean for t in model.schedule.timesteps(sampling.steps)}).between(harmonization)
+        Trajectory({t: clean for t in model.schedule.timesteps(sampling.steps)}).between(harmonization, model.schedule)
     marks.append(time.perf_counter())
     found = invert_pictures(model, clean, embeddings, stacks, sampling.steps, config, attention, steered, on_step)
     marks.append(time.perf_counter())
-    with layer_attention(model.unet, embeddings, attention, model.adapter, steering=steered) as run:
+    with layer_attention(model.unet, embeddings, attention, model.adapter, steering=steered, additions=model.additions) as run:
         denoise = Guided(model, run, embeddings, stacks, sampling)
         latents, trajectory = sample_back(denoise, found, keep=harmonization, keep_all=keep_all, on_step=on_step)
         maps = denoise.context_map
     marks.append(time.perf_counter())
-    harmonized = Trajectory() if harmonization is None else trajectory.between(harmonization)
+    harmonized = Trajectory() if harmonization is None else trajectory.between(harmonization, model.schedule)
     result = model.finish(
         latents, harmonized, embeddings, stacks, size=(width, height), seeds=[[None] * latents.shape[1]] * len(stacks),
         context_maps=maps, sampling=sampling, stepper=DdimStepper(model.schedule, sampling.steps), views=views,
@@ -167,7 +144,8 @@ def invert_pictures(
 ) -> Inversion:
     """Invert latents (stacks, rows, c, h, w) under the prompts of their rows, with the masked joint attention."""
     mask = joint_mask(config, model.device)
-    with layer_attention(model.unet, embeddings, attention, model.adapter, mask=mask, steering=steering) as run:
+    with layer_attention(model.unet, embeddings, attention, model.adapter, mask=mask, steering=steering,
+                         additions=model.additions) as run:
         denoise = Guided(model, run, embeddings, stacks, SamplingConfig(steps=steps, guidance=config.guidance))
         return invert(denoise, clean, model.schedule, steps, config, on_step=on_step)
 
@@ -189,13 +167,7 @@ def _on_canvas(model: DreamLayer, pictures: Tensor, stacks: int, size: tuple[int
 def _over_latents(
     steering: Mapping[int, ContextSteering], picture: tuple[int, int], size: tuple[int, int], model: DreamLayer
 ) -> dict[int, ContextSteering]:
-    """Masks over the picture as masks over the latents, which may reach beyond its right and lower edges."""
-    width, height = size
-    rows, columns = (side * model.vae_scale for side in model.grid(width, height))
-
-    def widened(layer: int, one: ContextSteering) -> ContextSteering:
-        _check_shape(f"a mask for layer {layer} of {{}}x{{}}", (one.mask.shape[-1], one.mask.shape[-2]), picture)
-        mask = resize_map(one.mask.float(), (height, width))
-        return replace(one, mask=functional.pad(mask, (0, columns - width, 0, rows - height)).to(model.device))
-
-    return {layer: widened(layer, one) for layer, one in steering.items()}
+    """Masks over the picture as masks over the latents."""
+    rows, columns = (side * model.vae_scale for side in model.grid(*size))
+    return {layer: replace(one, mask=one.mask.to(model.device))
+            for layer, one in steer_latents(steering, picture, size, (columns, rows)).items()}

@@ -10,20 +10,27 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from einops import rearrange
 from torch import Tensor, nn
-from torch.nn import functional
 
 from .adapter import LayerAdapter
-from .attention.shared import joint_attention
-from .attention.steering import ContextSteering, check_steering
+from .attention.shared import own_attention
+from .attention.steering import ContextSteering, check_needed, check_steering
 from .config import LayerAttentionConfig
 from .errors import InputError, WeightsError
-from .layer_run import AttentionSites, JointMask, LayerRun, check_context_stage, choose_sites, context_downscale
+from .layer_run import (
+    NATIVE_SIDE,
+    AttentionSites,
+    JointMask,
+    LayerRun,
+    check_context_stage,
+    choose_sites,
+    context_downscale,
+)
 from .prompts import LayeredEmbedding
+from .row_weights import RowAddition, add_rows, row_weights
 from .weights import check_fit
 
-__all__ = ["check_adapter", "find_sites", "kv_projections", "layer_attention"]
+__all__ = ["check_adapter", "find_sites", "kv_projections", "layer_attention", "stage_scales"]
 
 
 def find_sites(unet: UNet2DConditionModel, downscale: int | None) -> AttentionSites:
@@ -32,10 +39,10 @@ def find_sites(unet: UNet2DConditionModel, downscale: int | None) -> AttentionSi
     None: the UNet needs no such stage, and ``context`` is empty.
     """
     return choose_sites(
-        _attention_names(unet), _context_scales(unet), downscale, lambda name: int(_attention(unet, name).to_q.in_features))
+        _attention_names(unet), stage_scales(unet), downscale, lambda name: int(_attention(unet, name).to_q.in_features))
 
 
-def _context_scales(unet: UNet2DConditionModel) -> dict[int, int]:
+def stage_scales(unet: UNet2DConditionModel) -> dict[int, int]:
     """Of each down block with cross-attention, by index, how much smaller than the latent it is."""
     scale, scales = 1, dict[int, int]()
     for index, block in enumerate(cast(Any, unet.down_blocks)):
@@ -90,7 +97,9 @@ class _LayerProcessor:
         linear = cast(nn.Linear, getattr(attention, part))
         if self.run.adapter is None:
             return linear(tokens)
-        return self.run.adapter.project(f"{self.site}.{part}", linear, tokens, self.run.rows)
+        projected = self.run.adapter.project(name := f"{self.site}.{part}", linear, tokens, self.run.rows)
+        # The adapter projects without calling the layer, so that the hooks of `row_weights` see nothing.
+        return add_rows(projected, tokens, self.run.additions.get(name, ()), self.run.rows)
 
     def __call__(
         self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None,
@@ -106,23 +115,22 @@ class _LayerProcessor:
         key, value = self._project(attn, "to_k", source), self._project(attn, "to_v", source)
         if self.reads_map:
             run.read_map(hidden_states, query, key, heads)
+        if run.reads_self_attention(self.site):
+            run.read_self_attention(query, key, heads)
         if self.shares and run.config.lssa:
-            mask = None if run.mask is None else run.mask(run.rows, query.shape[1]).to(query.device)
-            attended = joint_attention(query, key, value, run.rows, mask=mask, heads=heads)
+            attended = run.share(query, key, value, heads)
         else:
-            query, key, value = (rearrange(x, "b n (h d) -> b h n d", h=heads) for x in (query, key, value))
-            attended = functional.scaled_dot_product_attention(query, key, value)
-            attended = rearrange(attended, "b h n d -> b n (h d)")
+            attended = own_attention(query, key, value, heads=heads, memory=run.config.attention_bytes)
         return attn.to_out[1](attn.to_out[0](attended)) / attn.rescale_output_factor
 
 
 def _needed(run: LayerRun, site: str) -> bool:
     """Whether a site differs from the stock UNet at all."""
-    if run.adapter is not None:
+    if run.adapter is not None or run.config.attention_memory is not None:
         return True
     if run.rows == 1:
         return False
-    return (run.config.caca and site in run.sites.context) or (run.config.active and site in run.sites.shared)
+    return run.reads_self_attention(site) or (run.config.caca and site in run.sites.context) or (run.config.active and site in run.sites.shared)
 
 
 def _height(embeddings: Sequence[LayeredEmbedding] | None) -> int:
@@ -140,25 +148,27 @@ def layer_attention(
     unet: UNet2DConditionModel, embeddings: Sequence[LayeredEmbedding] | None,
     config: LayerAttentionConfig | None = None, adapter: LayerAdapter | None = None, *,
     mask: JointMask | None = None, steering: Mapping[int, ContextSteering] | None = None, training: bool = False,
+    additions: Mapping[str, Sequence[RowAddition]] | None = None,
 ) -> Generator[LayerRun]:
     """Bind the method to ``unet`` for one run, and undo it on leaving, also after an error.
 
     ``embeddings`` has one entry a stack, all with the same number of layers; None binds the adapter for single rows
-    (harmonisation). With everything off and no adapter nothing is touched: the UNet stays bit-identical to the stock
-    one. ``mask`` is asked at every shared layer; ``steering`` has what the user says of foregrounds' context maps, by
-    layer (1 is the lowest foreground); ``training`` also reads M_F (Eq. 7). Raises InputError for stacks of different
-    heights, for steering that does not fit them and for a CACA stage that the UNet lacks, WeightsError for an adapter
-    that does not fit.
+    (harmonisation). With everything off, no adapter and no additions nothing is touched: the UNet stays bit-identical
+    to the stock one. ``mask`` is asked at every shared layer; ``steering`` has what the user says of foregrounds' context maps, by
+    layer (1 is the lowest foreground); ``training`` also reads M_F (Eq. 7); ``additions`` are rows' own weights, by
+    module (`row_weights`). Raises InputError for stacks of different heights, for steering that does not fit them and
+    for a CACA stage that the UNet lacks, WeightsError for an adapter or additions that do not fit.
     """
     config, steering = config or LayerAttentionConfig(), steering or {}
-    if steering and not config.caca:
-        raise InputError("got boxes or masks, but context-aware cross-attention is off; switch it on, or leave them out")
+    check_needed(steering, config.caca)
     check_steering(steering, _height(embeddings) - 2, len(embeddings or ()))
-    sites = find_sites(unet, context_downscale(config, adapter.settings if adapter else None))
+    scales, settings = stage_scales(unet).values(), adapter.settings if adapter else None
+    sites = find_sites(unet, context_downscale(config, settings, scales, cast(Any, unet.config).sample_size or NATIVE_SIDE))
     if adapter is not None:
         check_adapter(unet, adapter, sites)
     run = LayerRun(
         config=config, adapter=adapter, sites=sites, rows=_height(embeddings), mask=mask, steering=steering,
+        additions=additions or {},
         spans=[e.global_spans[1:] for e in embeddings or ()],
         own_spans=[e.own_spans[1:] for e in embeddings or ()] if training else None)
     stock = dict[str, Any]()
@@ -168,7 +178,8 @@ def layer_attention(
                 attention = _attention(unet, site)
                 stock[site] = attention.processor
                 attention.set_processor(_LayerProcessor(run, site))
-        yield run
+        with row_weights(unet, run.additions, run.rows):
+            yield run
     finally:
         for site, processor in stock.items():
             _attention(unet, site).set_processor(processor)

@@ -20,8 +20,9 @@ from .errors import InputError
 from .layers import Layer, LayerStack
 from .placement import cut_out
 from .prompts import LayerPrompts
-from .sampling import DdimStepper, OnStep, Stepper, Trajectory, initial_noise
-from .stack_latents import check_fit, noised_trajectory, pad_alphas, row_picture, stack_alphas
+from .sampling import OnStep, Stepper, Trajectory, initial_noise
+from .schedulers import stepper_for
+from .stack_latents import LatentCoder, check_fit, layer_rgba, noised_trajectory, pad_alphas, row_picture, stack_alphas
 
 if TYPE_CHECKING:
     from .pipeline import DreamLayer
@@ -50,9 +51,9 @@ class LayerChange:
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
-    """How edited stacks are sampled and harmonised; ``sampling`` must have the steps of the stored trajectory.
+    """How edited stacks are sampled and harmonised; ``sampling`` must have the scheduler and steps of the stored trajectory.
 
-    ``harmonization`` None: no harmonised picture. ``stepper`` replaces DDIM.
+    ``harmonization`` None: no harmonised picture. ``stepper`` replaces the scheduler.
     """
 
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
@@ -63,7 +64,7 @@ class RunSettings:
     stepper: Stepper | None = None
 
     def stepper_for(self, model: DreamLayer) -> Stepper:
-        return self.stepper or DdimStepper(model.schedule, self.sampling.steps)
+        return self.stepper or stepper_for(self.sampling, model.schedule)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -97,7 +98,7 @@ class _Edited:
 
 @torch.no_grad()
 def edit_layers(
-    model: DreamLayer, trajectory: Trajectory, stack: LayerStack, changes: Sequence[LayerChange], *,
+    model: LatentCoder, trajectory: Trajectory, stack: LayerStack, changes: Sequence[LayerChange], *,
     between_cells: Literal["encode", "snap"] = "encode", covered: bool = False, seed: int = 0,
 ) -> EditedStack:
     """Edit layers of a stack and, alike, their latents (1, k + 1, c, h, w) at every kept timestep (Eq. 13).
@@ -170,7 +171,7 @@ def harmonize_stack(
     prompts = stack_prompts(stack, rows, negative=settings.negative)
     # Without foregrounds the background stands in for one that is transparent everywhere.
     chosen = [*rows, *([0] if len(rows) == 1 else []), -1]
-    kept = Trajectory({t: z[:, chosen].to(model.device) for t, z in edited.trajectory.between(config).latents.items()})
+    kept = Trajectory({t: z[:, chosen].to(model.device) for t, z in edited.trajectory.between(config, model.schedule).latents.items()})
     opacities = [stack.layers[row].opacity for row in rows[1:]]
     alphas = [edited.alphas[row - 1] * opacity for row, opacity in zip(rows[1:], opacities, strict=True)]
     stacked = torch.stack(alphas or [torch.zeros(1, stack.height, stack.width)])[None]
@@ -182,7 +183,7 @@ def harmonize_stack(
 
 
 def _edit(
-    model: DreamLayer, stack: LayerStack, layer: Layer, change: LayerChange, latents: dict[int, Tensor], *,
+    model: LatentCoder, stack: LayerStack, layer: Layer, change: LayerChange, latents: dict[int, Tensor], *,
     snap: bool, seed: int,
 ) -> _Edited:
     size, scale = (stack.width, stack.height), model.vae_scale
@@ -209,7 +210,7 @@ def _edit(
 
 
 def _with_covered(
-    model: DreamLayer, stack: LayerStack, changes: Sequence[LayerChange], unseen: Sequence[Tensor]
+    model: LatentCoder, stack: LayerStack, changes: Sequence[LayerChange], unseen: Sequence[Tensor]
 ) -> list[Tensor]:
     ops = {change.layer: change.op for change in changes}
     known, scale, found = model.grid(stack.width, stack.height), model.vae_scale, list[Tensor]()
@@ -221,10 +222,11 @@ def _with_covered(
 
 
 def encoded_row(
-    model: DreamLayer, layer: Layer, row: int, size: tuple[int, int], timesteps: Sequence[int], seed: int
+    model: LatentCoder, layer: Layer, row: int, size: tuple[int, int], timesteps: Sequence[int], seed: int
 ) -> dict[int, Tensor]:
     """The row (c, h, w) of a layer as its pixels give it on a canvas of ``size`` (width, height), at these timesteps."""
-    clean = model.encode_pictures(row_picture(layer, size, background=row == 0)[None])
+    foregrounds = {0: layer_rgba(layer, size)} if row else {}
+    clean = model.encode_pictures(row_picture(layer, size, background=row == 0)[None], foregrounds)
     shape = (row + 2, *(int(side) for side in clean.shape[1:]))
     noise = initial_noise((shape[0], shape[1], shape[2], shape[3]), seed + _FILL_SEED)[:, row]
     made = noised_trajectory(model.schedule, clean[None], noise[:, None], timesteps)

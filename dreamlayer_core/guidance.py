@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import torch
 from einops import rearrange
@@ -12,6 +12,7 @@ from torch import Tensor
 from .config import SamplingConfig
 from .layer_run import Half, LayerRun
 from .prompts import LayeredEmbedding, LayerPrompts
+from .text_encoders import TextRows
 
 if TYPE_CHECKING:
     from .pipeline import DreamLayer
@@ -26,15 +27,16 @@ class Guided:
         self, model: DreamLayer, run: LayerRun, embeddings: Sequence[LayeredEmbedding], stacks: Sequence[LayerPrompts],
         sampling: SamplingConfig, *, global_row: bool = False,
     ) -> None:
-        self.unet, self.run, self.guidance, self.joint = model.unet, run, sampling.guidance, sampling.joint_guidance
-        rows = [e.embeddings[-1:] if global_row else e.embeddings for e in embeddings]
-        self.positive = torch.cat(rows)
-        self.negative = model.negative(stacks, len(rows[0]), embeddings[0].length)
+        self.paper_timestep = model.schedule.paper_timestep
+        self.model, self.run, self.guidance, self.joint = model, run, sampling.guidance, sampling.joint_guidance
+        rows = [e.rows[-1:] if global_row else e.rows for e in embeddings]
+        self.positive = TextRows.joined(rows)
+        self.negative = model.negative(stacks, len(rows[0].embeddings), embeddings[0].length)
         self.context_map: Tensor | None = None
 
-    def _call(self, latents: Tensor, timestep: int, text: Tensor, halves: tuple[Half, ...]) -> Tensor:
-        self.run.begin(timestep, (latents.shape[-2], latents.shape[-1]), halves)
-        return cast(Tensor, self.unet(latents.to(self.unet.dtype), timestep, text).sample)
+    def _call(self, latents: Tensor, timestep: int, text: TextRows, halves: tuple[Half, ...]) -> Tensor:
+        self.run.begin(self.paper_timestep(timestep), (latents.shape[-2], latents.shape[-1]), halves)
+        return self.model.predict(latents, timestep, text)
 
     def __call__(self, latents: Tensor, timestep: int) -> Tensor:
         flat = rearrange(latents, "stack row c h w -> (stack row) c h w")
@@ -52,7 +54,7 @@ class Guided:
             # The conditional rows first: their context map serves both halves.
             positive = self._call(flat, timestep, self.positive, ("conditional",))
             return positive, self._call(flat, timestep, self.negative, ("unconditional",))
-        text = torch.cat([self.negative, self.positive])
+        text = TextRows.joined([self.negative, self.positive])
         both = self._call(torch.cat([flat, flat]), timestep, text, ("unconditional", "conditional"))
         negative, positive = both.chunk(2)
         return positive, negative

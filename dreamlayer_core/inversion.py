@@ -11,18 +11,21 @@ All of them keep every z_t, and are sampled back by ``sample_back``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache, partial
 
 import torch
 from torch import Tensor
 
+from .attention.inversion import inversion_mask
 from .config import HarmonizationConfig, InversionConfig
 from .errors import InputError
+from .layer_run import JointMask
 from .sampling import FINAL, DdimStepper, Denoise, OnStep, Replay, Step, Stepper, Trajectory, sample_layers
 from .schedule import NoiseSchedule
 
-__all__ = ["BdiaStepper", "Inversion", "bdia_source", "bdia_step", "ddim_source", "fixed_point_source", "invert",
-           "relative_error", "sample_back"]
+__all__ = ["BdiaStepper", "Inversion", "bdia_source", "bdia_step", "check_steps", "ddim_source", "fixed_point_source",
+           "invert", "joint_mask", "relative_error", "sample_back"]
 
 # 2^-20: a sum of numbers on this grid is exact in fp32 below 16, and a latent is that much off by 3e-7 of its spread.
 _GRID = 2.0**20
@@ -58,6 +61,15 @@ class Inversion:
     def replay(self) -> Replay | None:
         """What the global row is to follow, if the method says so."""
         return Replay.of(self.trajectory, [self.noise.shape[1] - 1]) if self.config.method == "replay" else None
+
+    def to(self, device: torch.device | str) -> Inversion:
+        """The same with its latents on a device."""
+        return replace(self, trajectory=Trajectory({t: z.to(device) for t, z in self.trajectory.latents.items()}))
+
+
+def joint_mask(config: InversionConfig, device: torch.device) -> JointMask | None:
+    """The mask of the joint attention while inverting (Eq. 14-16), made once a resolution; None where it is off."""
+    return cache(partial(inversion_mask, queries=config.mask_queries, device=device)) if config.masked else None
 
 
 def relative_error(found: Tensor, wanted: Tensor) -> float:
@@ -144,7 +156,7 @@ class BdiaStepper:
     def __init__(self, schedule: NoiseSchedule, steps: int, second: Tensor, gamma: float = 1.0) -> None:
         _check_two(steps)
         self.schedule, self.second, self.gamma = schedule, second, gamma
-        self.timesteps = schedule.timesteps(steps)
+        self.timesteps, self.paper_timestep = schedule.timesteps(steps), schedule.paper_timestep
         self._around = _triples(self.timesteps)
         self._before: Tensor | None = None
 
@@ -171,6 +183,12 @@ def _triples(timesteps: list[int]) -> dict[int, tuple[int, int, int]]:
     return {t: (u, t, s) for u, t, s in zip(timesteps, timesteps[1:], [*timesteps[2:], FINAL], strict=False)}
 
 
+def check_steps(config: InversionConfig, steps: int) -> None:
+    """Raises InputError for fewer steps than the method needs."""
+    if config.method == "exact":
+        _check_two(steps)
+
+
 def _check_two(steps: int) -> None:
     if steps < 2:
         raise InputError(f"got {steps} steps for an exact inversion; give 2 or more")
@@ -186,9 +204,8 @@ def invert(
     "invert" before every step. Raises InputError for fewer than two steps of the exact method.
     """
     config = config or InversionConfig()
+    check_steps(config, steps)
     exact = config.method == "exact"
-    if exact:
-        _check_two(steps)
     timesteps, residuals = schedule.timesteps(steps), dict[int, float]()
     latents = clean.float()
     kept, around = {FINAL: _on_grid(latents) if exact else latents}, _triples(timesteps)

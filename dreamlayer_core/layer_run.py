@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from einops import rearrange
 from torch import Tensor
+from torch.nn import functional
 
 from .adapter import LayerAdapter
-from .attention.context import cross_attention_map, min_max, smooth_map, spatial_maps
-from .attention.shared import fuse_global, resize_map
+from .attention.context import cross_attention_map, spatial_maps
+from .attention.refinement import refine_maps, weigh_tokens
+from .attention.shared import Attend, fuse_global, joint_attention, resize_map
 from .attention.steering import ContextSteering, steer_maps
-from .config import LayerAttentionConfig
+from .config import TRAINING_FREE, LayerAttentionConfig, MapRefinement
 from .errors import InputError, WeightsError
+from .row_weights import RowAddition
 from .weights import AdapterSettings
 
-__all__ = ["DEFAULT_THRESHOLD", "AttentionSites", "Half", "JointMask", "LayerRun", "check_context_stage",
+__all__ = ["DEFAULT_THRESHOLD", "NATIVE_SIDE", "AttentionSites", "Half", "JointMask", "LayerRun", "check_context_stage",
            "choose_sites", "context_downscale"]
 
 Half = Literal["conditional", "unconditional"]
-JointMask = Callable[[int, int], Tensor]
-"""(rows, tokens of a row) -> mask of joint attention at that resolution; ``inversion_mask`` is one."""
+JointMask = Callable[[int], Tensor]
+"""rows -> mask (rows, rows) of joint attention; ``inversion_mask`` is one."""
 
 DEFAULT_THRESHOLD = 850  # T_G of the paper
-_DEFAULT_DOWNSCALE = 4  # App. D.1: 16x16 at 512 px
+_CONTEXT_CELLS = 16  # App. D.1
+NATIVE_SIDE = 64  # cells of the latents that Stable Diffusion was trained for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +40,7 @@ class AttentionSites:
 
     all: tuple[str, ...]
     context: tuple[str, ...]  # cross-attention of the CACA stage, in order (J of them)
+    context_self: tuple[str, ...]  # its self-attention
     shared: tuple[str, ...]  # self-attention of the up blocks
     context_channels: int  # of the features at the CACA stage; 0 without one
 
@@ -54,18 +59,27 @@ def choose_sites(
             f"got a CACA stage of downscale {downscale}; this UNet has cross-attention in its down blocks at "
             f"{sorted(stages)}; choose one of these")
     prefix = None if downscale is None else f"down_blocks.{stages[downscale]}."
-    context = tuple(n for n in names if prefix and n.startswith(prefix) and n.endswith("attn2"))
+    stage = [n for n in names if prefix and n.startswith(prefix)]
+    context = tuple(n for n in stage if n.endswith("attn2"))
     return AttentionSites(
-        all=tuple(names), context=context,
+        all=tuple(names), context=context, context_self=tuple(n for n in stage if n.endswith("attn1")),
         shared=tuple(n for n in names if n.startswith("up_blocks.") and n.endswith("attn1")),
         context_channels=channels(context[0]) if context else 0)
 
 
-def context_downscale(config: LayerAttentionConfig, settings: AdapterSettings | None) -> int | None:
-    """The CACA stage's scale: as configured, else the adapter's, else the paper's; None with CACA off."""
-    if not config.caca or config.downscale is not None:
-        return config.downscale if config.caca else None
-    return _DEFAULT_DOWNSCALE if settings is None else settings.caca_downscale
+def context_downscale(
+    config: LayerAttentionConfig, settings: AdapterSettings | None, scales: Iterable[int], native: int
+) -> int | None:
+    """The CACA stage's scale: as configured, else the adapter's; None with CACA off.
+
+    Without either, the one of ``scales`` (those of the UNet's down blocks with cross-attention) at which a latent of
+    the side that the model was trained for, ``native``, is nearest the paper's 16x16 cells (App. D.1).
+    """
+    if not config.caca:
+        return None
+    if config.downscale is not None or settings is not None:
+        return config.downscale or (settings and settings.caca_downscale)
+    return min(sorted(scales), key=lambda scale: abs(math.log(native / scale / _CONTEXT_CELLS)), default=None)
 
 
 def check_context_stage(settings: AdapterSettings, sites: AttentionSites) -> None:
@@ -92,7 +106,9 @@ class LayerRun:
     own_spans: Sequence[Sequence[tuple[int, int]]] | None = None  # set in training: also read M_F (Eq. 7)
     mask: JointMask | None = None  # of the joint attention (Eq. 14-16)
     steering: Mapping[int, ContextSteering] = field(default_factory=lambda: dict[int, ContextSteering]())  # by layer
-    timestep: int = 1000
+    additions: Mapping[str, Sequence[RowAddition]] = field(
+        default_factory=lambda: dict[str, Sequence[RowAddition]]())  # of rows with weights of their own, by module
+    timestep: int = 1000  # the paper's for the noise level, see `schedule.paper_timestep`
     gate: Tensor | None = None  # (stacks,) share of Eq. 9 in each stack: training mixes timesteps in one batch
     size: tuple[int, int] = (0, 0)
     halves: tuple[Half, ...] = ("conditional",)
@@ -100,6 +116,19 @@ class LayerRun:
     foreground_map: Tensor | None = None  # M_F, read from the foregrounds' own rows (Eq. 3, 4), if own_spans is set
     _attention: list[Tensor] = field(default_factory=lambda: list[Tensor]())
     _features: list[Tensor] = field(default_factory=lambda: list[Tensor]())
+    _self_attention: list[Tensor] = field(default_factory=lambda: list[Tensor]())
+
+    @property
+    def refinement(self) -> MapRefinement:
+        if self.config.refinement is not None:
+            return self.config.refinement
+        trained = self.adapter is not None and self.adapter.settings.num_context_layers > 0
+        return MapRefinement() if trained else TRAINING_FREE
+
+    def reads_self_attention(self, site: str) -> bool:
+        """Whether `read_self_attention` wants this layer's queries and keys."""
+        return (self.config.caca and self.rows > 1 and self.refinement.self_attention > 0
+                and site in self.sites.context_self)
 
     @property
     def threshold(self) -> int:
@@ -108,13 +137,15 @@ class LayerRun:
         return self.adapter.settings.context_threshold if self.adapter else DEFAULT_THRESHOLD
 
     def begin(self, timestep: int, size: tuple[int, int], halves: tuple[Half, ...] = ("conditional",)) -> None:
-        """Announce one call of the UNet: its timestep, the latents' (height, width), and which halves are batched.
+        """Announce one call of the UNet: its noise level, as the paper's timestep (`schedule.paper_timestep`), the
+        latents' (height, width), and which halves are batched.
 
         The conditional rows must come first or together: their map serves both halves.
         """
         self.timestep, self.size, self.halves = timestep, size, halves
         self._attention.clear()
         self._features.clear()
+        self._self_attention.clear()
         if "conditional" in halves:
             self.context_map = self.foreground_map = None
 
@@ -145,10 +176,16 @@ class LayerRun:
         if len(self._attention) == len(self.sites.context):
             self._finish_map()
 
+    def read_self_attention(self, query: Tensor, key: Tensor, heads: int) -> None:
+        """Collect the global row's self-attention at one layer of the CACA stage, for `self_refine`."""
+        if "conditional" in self.halves:
+            query, key = (rearrange(self._conditional(x)[:, -1], "s n (h d) -> s h n d", h=heads) for x in (query, key))
+            self._self_attention.append(cross_attention_map(query, key))
+
     def _finish_map(self) -> None:
         attention, features = torch.stack(self._attention).sum(0), torch.stack(self._features).sum(0)
         grid = self.grid(attention.shape[-2])
-        maps = self._smooth(spatial_maps(attention[:, -1], self.spans), grid)
+        maps = self._refined(attention[:, -1], grid)
         if self.adapter is not None:
             maps = self.adapter.context_layers(maps, features)
         self.context_map = steer_maps(_planes(maps, grid), self.steering)
@@ -158,10 +195,12 @@ class LayerRun:
         self._attention.clear()
         self._features.clear()
 
-    def _smooth(self, maps: Tensor, grid: tuple[int, int]) -> Tensor:
-        if not self.config.smoothing:
-            return maps
-        return min_max(smooth_map(_planes(maps, grid), self.config.smoothing).flatten(-2))
+    def _refined(self, attention: Tensor, grid: tuple[int, int]) -> Tensor:
+        """The foregrounds' maps (stacks, fg, n) in the global row's attention (stacks, n, s): Eq. 4, and refined."""
+        weigh = self.refinement.token_weighting == "spread"
+        maps = spatial_maps(weigh_tokens(attention) if weigh else attention, self.spans)
+        spread = torch.stack(self._self_attention).mean(0) if self._self_attention else None
+        return refine_maps(maps, grid, self.refinement, spread)
 
     def fused(self, tokens: Tensor) -> Tensor:
         """z̃ (Eq. 9) of ((half stack rows), n, c) while t >= T_G, else z itself."""
@@ -171,6 +210,23 @@ class LayerRun:
         maps = resize_map(maps, self.grid(tokens.shape[1])).flatten(-2).repeat(len(self.halves), 1, 1)
         stacked = rearrange(tokens, "(stack row) n c -> stack row n c", row=self.rows)
         return fuse_global(stacked, maps).flatten(0, 1)
+
+    def share(self, query: Tensor, key: Tensor, value: Tensor, heads: int, attend: Attend | None = None) -> Tensor:
+        """Joint attention (Eq. 10, 11) of ((half stack row), n, heads * d), exact or as configured."""
+        config, tokens = self.config, query.shape[1]
+        return joint_attention(
+            query, key, value, self.rows, heads=heads, attend=attend,
+            mask=None if self.mask is None else self.mask(self.rows),
+            pooled=self.grid(tokens) if config.cross_keys == "pooled" else None,
+            regions=self._regions(tokens) if config.cross_keys == "region" else None,
+            memory=config.attention_bytes)
+
+    def _regions(self, tokens: int) -> Tensor | None:
+        """Which cells of a row the others see, (half * stack, row, n): a foreground's where its map is high enough."""
+        if self.context_map is None:
+            return None
+        maps = resize_map(self.context_map, self.grid(tokens)).flatten(-2).repeat(len(self.halves), 1, 1)
+        return functional.pad(maps >= self.config.region_threshold, (0, 0, 1, 1), value=True)
 
 
 def _planes(maps: Tensor, grid: tuple[int, int]) -> Tensor:

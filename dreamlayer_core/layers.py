@@ -19,7 +19,7 @@ from .errors import InputError
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["BLEND_MODES", "OPAQUE", "Box", "Layer", "LayerChanges", "LayerStack"]
+__all__ = ["BLEND_MODES", "OPAQUE", "Box", "Layer", "LayerChanges", "LayerStack", "renamed"]
 
 Box = tuple[int, int, int, int]
 
@@ -136,6 +136,12 @@ class LayerStack:
             raise InputError(f"got layer {index} of a stack of {len(self.layers)}; give 0 to {len(self.layers) - 1}")
         changed = replace(self.layers[index], **changes)
         return replace(self, layers=(*self.layers[:index], changed, *self.layers[index + 1 :]))
+
+
+def renamed(name: str, layer: int, old: str, new: str) -> str:
+    """The name of a layer (0 = the background) whose prompt ``old`` becomes ``new``: that, where it was called by the old
+    one or by its number."""
+    return new.strip() if layer and new.strip() and name in (old.strip(), f"layer {layer}") else name
 
 
 def _check_text(what: str, text: str) -> None:

@@ -1,4 +1,4 @@
-"""Where models are: the embedded one, or a folder in diffusers' layout."""
+"""Where models are: the embedded one, a folder in diffusers' layout, or a checkpoint in one file."""
 
 from __future__ import annotations
 
@@ -6,46 +6,96 @@ import json
 from pathlib import Path
 from typing import Any, cast
 
+from .base_options import BaseOptions
 from .errors import WeightsError
-from .schedule import NoiseSchedule
+from .model_registry import require_model
+from .schedule import NoiseSchedule, PredictionType
 
-__all__ = ["ADAPTER", "EMBEDDED", "LAYER_DECODER", "base_family", "family_name", "read_config", "read_schedule", "require_model_folder"]
+__all__ = ["ADAPTER", "EMBEDDED", "LAYER_DECODER", "base_family", "family_name", "find_layer_decoder", "find_model", "read_config",
+           "read_schedule", "require_base_folder", "require_model_folder"]
 
 EMBEDDED = Path(__file__).parent / "embedded"
 ADAPTER = "adapter.safetensors"
 LAYER_DECODER = "layer_decoder.safetensors"
 _PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+# Base family -> LayerDiffuse's decoder for its latents: SD2's are SD1's.
+_PUBLISHED_DECODERS = {"sd15": "sd15-decoder", "sd21": "sd15-decoder", "sdxl": "sdxl-decoder"}
+# A folder in it -> what the model is that cannot be used.
+_OTHERS = {
+    "transformer": "a model with a transformer in place of a UNet, such as SD3 or Flux",
+    "prior": "a model in two stages, such as Stable Cascade",
+    "controlnet": "a pipeline with a ControlNet",
+}
 
 
-def require_model_folder(folder: Path) -> Path:
-    """``folder``, or the embedded model's for the name ``embedded``. WeightsError naming what is missing."""
-    if str(folder) == "embedded":
-        folder = EMBEDDED
-    if not folder.is_dir():
-        raise WeightsError(f"{folder}: no such model folder; give a folder in diffusers' layout, or 'embedded'")
-    missing = [part for part in _PARTS if not (folder / part).is_dir()]
-    missing += [] if (folder / LAYER_DECODER).is_file() else [LAYER_DECODER]
-    if missing:
+def find_model(model: Path) -> Path:
+    """``model``, or the embedded model's folder for the name ``embedded``. WeightsError where there is nothing."""
+    if str(model) == "embedded":
+        model = EMBEDDED
+    if not model.exists():
         raise WeightsError(
-            f"{folder}: no {', '.join(missing)} in it; a model folder holds {', '.join(_PARTS)} and {LAYER_DECODER}")
+            f"{model}: no such model folder; give a folder in diffusers' layout, a checkpoint in one file, or 'embedded'")
+    return model
+
+
+def find_layer_decoder(model: Path, options: BaseOptions, family: str | None) -> Path:
+    """The file of the transparent decoder: the one given, the model folder's own, or LayerDiffuse's for the base family
+    where it was fetched. WeightsError where there is none."""
+    own = options.layer_decoder or model / LAYER_DECODER
+    if options.layer_decoder is not None or own.is_file():
+        return own
+    try:
+        return require_model(_PUBLISHED_DECODERS[family or ""])
+    except (WeightsError, KeyError) as error:
+        holds = "a checkpoint in one file has no transparent decoder" if model.is_file() else f"no {LAYER_DECODER} in it"
+        also = str(error) if isinstance(error, WeightsError) else "dreamlayer models list shows LayerDiffuse's"
+        raise WeightsError(f"{model}: {holds}; give one with --layer-decoder ({also})") from error
+
+
+def require_base_folder(folder: Path, options: BaseOptions) -> Path:
+    """``folder``, if it is one of Stable Diffusion; a tokenizer and a VAE may be elsewhere. WeightsError if not, saying why."""
+    folder = find_model(folder)
+    if found := next((part for part in _OTHERS if (folder / part).is_dir()), None):
+        raise WeightsError(f"{folder}: {_OTHERS[found]}; give a folder of SD1, SD2 or SDXL")
+    if (folder / "text_encoder_2").is_dir() and not (folder / "text_encoder").is_dir():
+        raise WeightsError(f"{folder}: SDXL's refiner, which goes on with a nearly finished picture; give SDXL's base model")
+    elsewhere = ("tokenizer", *(["vae"] if options.vae else []))
+    _require(folder, [part for part in _PARTS if part not in elsewhere and not (folder / part).is_dir()])
     return folder
 
 
-def read_schedule(folder: Path) -> NoiseSchedule:
-    """The noise schedule of a model folder. WeightsError where it is not of Stable Diffusion's kind."""
+def require_model_folder(folder: Path) -> Path:
+    """A whole model folder: ``folder``, or the embedded model's for the name ``embedded``. WeightsError naming what is missing."""
+    folder = find_model(folder)
+    missing = [part for part in _PARTS if not (folder / part).is_dir()]
+    _require(folder, missing + ([] if (folder / LAYER_DECODER).is_file() else [LAYER_DECODER]))
+    return folder
+
+
+def _require(folder: Path, missing: list[str]) -> None:
+    if missing:
+        raise WeightsError(
+            f"{folder}: no {', '.join(missing)} in it; a model folder holds {', '.join(_PARTS)} and {LAYER_DECODER}")
+
+
+def read_schedule(folder: Path, given: PredictionType | None = None) -> NoiseSchedule:
+    """The noise schedule of a model folder, with the ``given`` prediction if any. WeightsError where it is not of Stable
+    Diffusion's kind."""
     path = folder / "scheduler" / "scheduler_config.json"
     config = read_config(path)
-    kind, prediction = config.get("beta_schedule"), config.get("prediction_type", "epsilon")
+    kind, prediction = config.get("beta_schedule"), given or config.get("prediction_type", "epsilon")
     if kind != "scaled_linear" or prediction not in ("epsilon", "v_prediction"):
         raise WeightsError(
             f"{path}: beta_schedule {kind!r} with prediction_type {prediction!r}; expected 'scaled_linear' with "
             "'epsilon' or 'v_prediction', as in Stable Diffusion")
-    if config.get("trained_betas") or config.get("rescale_betas_zero_snr"):
-        raise WeightsError(f"{path}: trained or rescaled betas; expected plain ones, as in Stable Diffusion")
+    zero_snr = bool(config.get("rescale_betas_zero_snr"))
+    if config.get("trained_betas") or (zero_snr and prediction == "epsilon"):
+        raise WeightsError(
+            f"{path}: trained betas, or rescaled ones of a model that predicts noise; expected those of Stable Diffusion")
     start, end, steps = (_number(path, config, name) for name in ("beta_start", "beta_end", "num_train_timesteps"))
     if not (0 < start <= end < 1 and steps >= 1 and steps == int(steps)):
         raise WeightsError(f"{path}: betas {start} to {end} in {steps} steps; expected 0 < start <= end < 1")
-    return NoiseSchedule(beta_start=start, beta_end=end, train_steps=int(steps), prediction_type=prediction)
+    return NoiseSchedule(beta_start=start, beta_end=end, train_steps=int(steps), prediction_type=prediction, zero_snr=zero_snr)
 
 
 # (width of the text embeddings, widths of the UNet's stages) -> the name under which adapters are made for it.

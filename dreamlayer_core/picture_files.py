@@ -18,6 +18,7 @@ import torch
 from PIL import Image, ImageCms, ImageOps
 from torch import Tensor
 
+from .composite import white_fill
 from .errors import FormatError, InputError
 
 __all__ = ["LARGEST_PICTURE", "Picture", "read_mask", "read_picture"]
@@ -58,7 +59,7 @@ def read_picture(path: str | Path) -> Picture:
     color, alpha = values[:3], values[3:]
     if bool((alpha == 1).all()):
         return Picture(pixels=color.contiguous(), notes=tuple(notes))
-    return Picture(pixels=color * alpha + (1 - alpha), notes=(*notes, "transparency laid on white"))
+    return Picture(pixels=white_fill(color, alpha), notes=(*notes, "transparency laid on white"))
 
 
 def read_mask(path: str | Path) -> Tensor:

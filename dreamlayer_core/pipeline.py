@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,26 +16,36 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from einops import rearrange
 from torch import Tensor
 from torch.nn import functional
-from transformers import CLIPTextModel, CLIPTokenizer
 
 from .adapter import LayerAdapter
+from .base_options import BaseOptions
 from .composite import clean_layer
-from .config import LARGEST_SIDE, SMALLEST_SIDE, HarmonizationConfig, LayerAttentionConfig, SamplingConfig
-from .diffusers_files import load_base
+from .config import HarmonizationConfig, LayerAttentionConfig, SamplingConfig, TilingConfig, check_size
+from .diffusers_files import open_base
 from .diffusers_unet import check_adapter, layer_attention
 from .errors import InputError, WeightsError
 from .guidance import Guided
 from .harmonization import resize_alpha
+from .layerdiffuse import LayerDiffuse
+from .layerdiffuse_encoder import TransparentEncoder, load_transparent_encoder
+from .layerdiffuse_files import load_layerdiffuse
+from .layerdiffuse_unet import layerdiffuse_additions
 from .layers import Layer, LayerStack
-from .model_files import ADAPTER, LAYER_DECODER, base_family, read_schedule, require_model_folder
-from .prompts import ClipTokens, LayeredEmbedding, LayerPrompts, encode_negative, encode_stacks
+from .model_files import ADAPTER, find_layer_decoder, find_model
+from .prompts import LayeredEmbedding, LayerPrompts, encode_negative, encode_stacks
+from .row_weights import RowAddition, check_additions
 from .safetensors_files import about
-from .sampling import DdimStepper, OnStep, Replay, Stepper, Trajectory, harmonize, initial_noise, sample_layers
+from .sampling import OnStep, Replay, Stepper, Trajectory, harmonize, initial_noise, sample_layers, unreached
 from .schedule import NoiseSchedule
+from .schedulers import stepper_for
+from .text_encoders import TextEncoders, TextRows
+from .tiles import vae_in_tiles
 from .transparent import VIEWS, TransparentDecoder
 from .weights import check_prediction, load_adapter, load_transparent_decoder
 
 __all__ = ["DreamLayer", "LayeredResult"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -67,48 +78,68 @@ class DreamLayer:
 
     unet: UNet2DConditionModel
     vae: AutoencoderKL
-    text_encoder: CLIPTextModel
-    tokenizer: CLIPTokenizer
+    text_encoders: TextEncoders
     schedule: NoiseSchedule
     decoder: TransparentDecoder
     adapter: LayerAdapter | None = None
-    _tokens: ClipTokens = field(init=False)
+    layerdiffuse: LayerDiffuse | None = None  # weights of the foreground rows
+    encoder: TransparentEncoder | None = None
+    tiling: TilingConfig = TilingConfig()
 
     def __post_init__(self) -> None:
-        self._tokens = ClipTokens(self.tokenizer, window=self.text_encoder.config.max_position_embeddings)
         if self.decoder.config.latent_scale != self.vae_scale:
             raise WeightsError(
                 f"a transparent decoder for {self.decoder.config.latent_scale} pixels per latent cell, but the VAE has "
                 f"{self.vae_scale}; give the decoder that was made for this VAE")
+        if self.encoder is not None and self.encoder.latent_scale != self.vae_scale:
+            raise WeightsError(
+                f"a transparent encoder for {self.encoder.latent_scale} pixels per latent cell, but the VAE has "
+                f"{self.vae_scale}; give the encoder that was made for this VAE")
+        check_additions(self.unet, self.additions, 3)
         if self.adapter is not None:
             check_prediction(self.adapter.settings, self.schedule.prediction_type)
             check_adapter(self.unet, self.adapter)
 
     @classmethod
     def from_files(
-        cls, folder: str | Path, *, adapter: str | Path | None = None, use_adapter: bool = True,
-        dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu",
+        cls, model: str | Path, *, adapter: str | Path | None = None, use_adapter: bool = True,
+        options: BaseOptions | None = None, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu",
     ) -> DreamLayer:
-        """Load a folder in diffusers' layout, with ``layer_decoder.safetensors`` and ``adapter.safetensors`` in it.
+        """Load ``embedded``, a folder in diffusers' layout or a checkpoint in one file, of SD1, SD2 or SDXL.
 
-        Only local safetensors files are read. Raises WeightsError for what is missing or damaged.
+        A folder may have ``layer_decoder.safetensors`` and ``adapter.safetensors`` in it; ``options`` has what a base
+        does not bring along. Without an adapter the method works training-free. Only local files are read, and none is
+        unpickled without leave. Raises WeightsError for what is missing, damaged or another kind of model.
         """
-        folder = require_model_folder(Path(folder))
+        path, options = find_model(Path(model)), options or BaseOptions()
         # Small files first: what is wrong with them should not have to wait for the large ones.
-        schedule = read_schedule(folder)
-        chosen = Path(adapter) if adapter is not None else folder / ADAPTER
-        family = base_family(folder)
-        loaded = load_adapter(chosen, base_family=family) if use_adapter and (adapter is not None or chosen.is_file()) else None
-        decoder = load_transparent_decoder(folder / LAYER_DECODER)
-        base = load_base(folder, dtype, device)
-        with about(folder):
-            model = cls(
-                unet=base.unet, vae=base.vae, text_encoder=base.text_encoder, tokenizer=base.tokenizer,
-                schedule=schedule, decoder=decoder.to(device, dtype).eval().requires_grad_(False))
+        source = open_base(path, options)
+        chosen = Path(adapter) if adapter is not None else path / ADAPTER
+        wanted = use_adapter and (adapter is not None or chosen.is_file())
+        loaded = load_adapter(chosen, base_family=source.family) if wanted else None
+        decoder = load_transparent_decoder(find_layer_decoder(path, options, source.family))
+        attention = options.layerdiffuse and load_layerdiffuse(options.layerdiffuse)
+        encoder = options.layer_encoder and load_transparent_encoder(options.layer_encoder)
+        base = source.load(dtype, device)
+        with about(path):
+            made = cls(
+                unet=base.unet, vae=base.vae, text_encoders=base.text_encoders,
+                schedule=source.schedule, decoder=decoder.to(device, dtype).eval().requires_grad_(False))
+        if attention and options.layerdiffuse:
+            with about(options.layerdiffuse):
+                made = replace(made, layerdiffuse=attention.to(device, dtype))
+        if encoder and options.layer_encoder:
+            with about(options.layer_encoder):
+                made = replace(made, encoder=encoder.to(device, dtype))
         if loaded is None:
-            return model
+            return made
         with about(chosen):
-            return replace(model, adapter=LayerAdapter.from_weights(loaded).to(device, dtype))
+            return replace(made, adapter=LayerAdapter.from_weights(loaded).to(device, dtype))
+
+    @property
+    def additions(self) -> dict[str, list[RowAddition]]:
+        """What the foreground rows have of weights of their own, by module of the UNet, but for the adapter's."""
+        return {} if self.layerdiffuse is None else layerdiffuse_additions(self.unet, self.layerdiffuse)
 
     @property
     def device(self) -> torch.device:
@@ -118,6 +149,10 @@ class DreamLayer:
     def vae_scale(self) -> int:
         """Pixels of the picture per latent cell."""
         return 2 ** (len(self.vae.config["block_out_channels"]) - 1)
+
+    @property
+    def latent_channels(self) -> int:
+        return int(self.unet.config["in_channels"])
 
     @torch.no_grad()
     def generate(
@@ -131,7 +166,7 @@ class DreamLayer:
 
         ``size`` is (width, height) in pixels, the model's own by default; ``harmonization=None`` switches IRH off;
         ``layer_seeds`` has seeds of single rows (0 = background, k = the global row), stack s adds s to every seed;
-        ``stepper`` replaces DDIM, and with it ``sampling.steps``; ``views`` are the transparent decoder's; ``keep_all``
+        ``stepper`` replaces the scheduler and steps of ``sampling``; ``views`` are the transparent decoder's; ``keep_all``
         keeps the whole trajectory; rows of ``replay`` come out as they were stored, and the others see them.
         Raises InputError for unusable sizes, prompts or settings before the first step; what ``on_step`` raises passes
         through.
@@ -142,13 +177,15 @@ class DreamLayer:
         sampling, attention = sampling or SamplingConfig(), attention or LayerAttentionConfig()
         width, height = size or self.default_size
         grid = self.grid(width, height)
-        stepper = stepper or DdimStepper(self.schedule, sampling.steps)
+        stepper = stepper or stepper_for(sampling, self.schedule, seed)
         started = time.perf_counter()
         embeddings = self.encode(stacks)
         encoded = time.perf_counter()
         shape = (len(embeddings[0].embeddings), int(self.unet.config["in_channels"]), *grid)
         noise = initial_noise(shape, seed, layer_seeds, stacks=len(stacks))
-        with layer_attention(self.unet, embeddings, attention, self.adapter) as run:
+        with layer_attention(self.unet, embeddings, attention, self.adapter, additions=self.additions) as run:
+            if attention.caca and (note := unreached(stepper, run.threshold)):
+                _log.warning(note)
             denoise = Guided(self, run, embeddings, stacks, sampling)
             latents, trajectory = sample_layers(
                 denoise, noise.to(self.device), stepper, keep=harmonization, keep_all=keep_all, replay=replay,
@@ -157,7 +194,7 @@ class DreamLayer:
         sampled = time.perf_counter()
         seeds = [[(layer_seeds or {}).get(row, seed) + s for row in range(shape[0])] for s in range(len(stacks))]
         result = self.finish(
-            latents, trajectory if harmonization is None else trajectory.between(harmonization), embeddings, stacks,
+            latents, trajectory if harmonization is None else trajectory.between(harmonization, self.schedule), embeddings, stacks,
             size=(width, height), seeds=seeds, context_maps=maps, sampling=sampling, stepper=stepper, views=views,
             harmonize=harmonization is not None, on_step=on_step)
         timings = {"encode": encoded - started, "sample": sampled - encoded, **result.timings}
@@ -194,14 +231,9 @@ class DreamLayer:
 
     def grid(self, width: int, height: int) -> tuple[int, int]:
         """(height, width) of the latent: any size works, padded to whole cells of the UNet's deepest stage."""
-        if min(width, height) < SMALLEST_SIDE or max(width, height) > LARGEST_SIDE:
-            raise InputError(f"got a size of {width}x{height}; give sides of {SMALLEST_SIDE} to {LARGEST_SIDE} pixels")
+        check_size(width, height)
         step = self.vae_scale * 2 ** (len(self.unet.config["block_out_channels"]) - 1)
         return -(-height // step) * step // self.vae_scale, -(-width // step) * step // self.vae_scale
-
-    def encode_text(self, ids: Tensor) -> Tensor:
-        """Hidden states of token windows (w, S) -> (w, S, D)."""
-        return self.text_encoder(ids.to(self.device)).last_hidden_state
 
     def encode(self, stacks: Sequence[LayerPrompts]) -> list[LayeredEmbedding]:
         """Embeddings of the pictures of one batch, which must have equally many layers (InputError)."""
@@ -211,19 +243,33 @@ class DreamLayer:
             raise InputError("got no prompts; give one LayerPrompts per picture")
         if len(counts) != 1:
             raise InputError(f"got pictures of {sorted(counts)} foregrounds in one batch; give pictures of one count")
-        return encode_stacks(stacks, self._tokens, self.encode_text, assign)
+        return encode_stacks(stacks, self.text_encoders, assign)
 
-    def negative(self, stacks: Sequence[LayerPrompts], rows: int, length: int) -> Tensor:
-        """Unconditional embeddings ((stacks rows), length, D)."""
-        return torch.cat([
-            encode_negative(p.negative, self._tokens, self.encode_text, rows=rows, length=length) for p in stacks])
+    def negative(self, stacks: Sequence[LayerPrompts], rows: int, length: int) -> TextRows:
+        """What the unconditional half is told, ((stacks rows)) rows of embeddings of this length."""
+        return TextRows.joined([
+            encode_negative(p.negative, self.text_encoders, rows=rows, length=length) for p in stacks])
+
+    def predict(self, latents: Tensor, timestep: int | Tensor, text: TextRows) -> Tensor:
+        """The UNet's output for latents (rows, 4, h, w), in its dtype.
+
+        Where texts have pooled vectors, each row is told with its own what SDXL knows of a picture: its size, whole and
+        not cropped (Podell et al. 2023, Sec. 2.2).
+        """
+        unet, latents, added = cast(Any, self.unet), latents.to(self.unet.dtype), None
+        if text.pooled is not None:
+            height, width = (side * self.vae_scale for side in latents.shape[-2:])
+            # fp32: bf16 has no 1001, and the UNet converts what it makes of them
+            sizes = torch.tensor([height, width, 0, 0, height, width], dtype=torch.float32, device=latents.device)
+            added = {"text_embeds": text.pooled, "time_ids": sizes.expand(len(latents), -1)}
+        return cast(Tensor, unet(latents, timestep, text.embeddings, added_cond_kwargs=added).sample)
 
     def decode(self, latents: Tensor, *, views: int = 8) -> tuple[Tensor, Tensor, Tensor]:
         """Latents (s, rows, 4, h, w) -> pictures (s, rows, 3, H, W), and of the foregrounds colours (s, fg, 3, H, W)
         and alphas (s, fg, 1, H, W), all in [0,1]. H, W are those of the latents, not yet cropped."""
         pictures = torch.stack([self.decode_pictures(stack) for stack in latents])
         flat = zip(pictures[:, 1:-1].flatten(0, 1), latents[:, 1:-1].flatten(0, 1) / self._scaling, strict=True)
-        rgba = torch.cat([self.decoder.decode(p[None], z[None], views=views).float() for p, z in flat])
+        rgba = torch.cat([self.decoder.decode(p[None], z[None], views=views, tiling=self.tiling).float() for p, z in flat])
         rgba = rearrange(rgba, "(stack fg) c h w -> stack fg c h w", stack=len(latents))
         return pictures, *clean_layer(rgba[:, :, :3], rgba[:, :, 3:])
 
@@ -235,21 +281,32 @@ class DreamLayer:
         """Latents (n, 4, h, w) -> pictures (n, 3, H, W) in [0,1], fp32."""
         # One at a time: decoding sets the peak of memory.
         vae, scaled = cast(Any, self.vae), latents.to(self.vae.dtype) / self._scaling
-        decoded = torch.cat([cast(Tensor, vae.decode(latent[None]).sample) for latent in scaled])
+        size = (latents.shape[-2] * self.vae_scale, latents.shape[-1] * self.vae_scale)
+        with vae_in_tiles(vae, size, self.vae_scale, self.tiling):
+            decoded = torch.cat([cast(Tensor, vae.decode(latent[None]).sample) for latent in scaled])
         return (decoded.float() / 2 + 0.5).clamp(0, 1)
 
-    def encode_pictures(self, pictures: Tensor) -> Tensor:
+    def encode_pictures(self, pictures: Tensor, foregrounds: Mapping[int, Tensor] | None = None) -> Tensor:
         """Pictures (n, 3, H, W) in [0,1] -> scaled latents (n, 4, h, w), fp32: the mean of the VAE's posterior.
 
         As in ``generate``, latents cover whole cells of the UNet's deepest stage: a picture of another size is
-        continued by its right and lower edges. Raises InputError for sizes that ``generate`` would not make.
+        continued by its right and lower edges. ``foregrounds`` has the straight RGBA (4, H, W) of pictures that show a
+        foreground on gray, by index: a transparent encoder moves their latents off the mean. Raises InputError for
+        sizes that ``generate`` would not make.
         """
         height, width = pictures.shape[-2:]
         rows, columns = (side * self.vae_scale for side in self.grid(width, height))
-        padded = functional.pad(pictures, (0, columns - width, 0, rows - height), mode="replicate") * 2 - 1
+        edges = (0, columns - width, 0, rows - height)
+        padded = functional.pad(pictures, edges, mode="replicate") * 2 - 1
         vae = cast(Any, self.vae)
-        means = [cast(Tensor, vae.encode(one[None].to(self.device, vae.dtype)).latent_dist.mean) for one in padded]
-        return torch.cat(means).float() * self._scaling
+        with vae_in_tiles(vae, (rows, columns), self.vae_scale, self.tiling):
+            found = [vae.encode(one[None].to(self.device, vae.dtype)).latent_dist for one in padded]
+        clean = torch.cat([cast(Tensor, one.mean) for one in found]).float()
+        if self.encoder is not None:
+            for row, rgba in (foregrounds or {}).items():
+                offset = self.encoder(functional.pad(rgba[None].to(self.device), edges, mode="replicate"))
+                clean[row] += (found[row].std.float() * offset)[0]
+        return clean * self._scaling
 
     def fingerprint(self) -> str:
         """Short digest of the UNet and the VAE: latents of one fingerprint belong to one model, in fp32 or fp16."""

@@ -1,8 +1,6 @@
 """Per-layer prompts, their embeddings C^i, and the global embedding C^(k+1) with every layer's token span.
 
-Each layer's text is encoded alone. The global row is [SOS] + the contents of every layer, background first + [EOS] + pads. Texts of
-any length work: they are encoded in as many windows as they need (nothing is cut), and only the outer [SOS] and [EOS] are kept, so
-that the contents of a layer are always one unbroken span.
+Each layer's text is encoded alone. The global row is [SOS] + the contents of every layer, background first + [EOS] + pads.
 
 A text without tokens (empty, or only spaces) has a span of length 0; its context map is all zeros.
 """
@@ -10,90 +8,30 @@ A text without tokens (empty, or only spaces) has a span of length 0; its contex
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from .errors import InputError
+from .text_encoders import EncodedText, TextEncoders, TextRows, TokenSpan
 
 __all__ = [
     "MAX_FOREGROUNDS",
-    "ClipTokens",
-    "EncodedText",
     "LayerPrompts",
     "LayeredEmbedding",
-    "TextEncoder",
     "TokenSpan",
-    "Tokenizer",
     "arrange_layers",
     "encode_layers",
     "encode_negative",
     "encode_stacks",
     "extend_embedding",
     "global_embedding",
-    "join_windows",
     "padded_length",
-    "token_windows",
 ]
 
 MAX_FOREGROUNDS = 16  # joint attention is quadratic in the rows: more than this is a mistake rather than a wish
-LONGEST_WINDOW = 8192  # tokenizers without a limit report 1e30
-
-TextEncoder = Callable[[Tensor], Tensor]
-"""Token ids (windows, S), int64, on the CPU -> hidden states (windows, S, D) on the encoder's device."""
-
-
-class Tokenizer(Protocol):
-    """What the core needs to know of a tokenizer. `model_max_length` is the window S, [SOS] and [EOS] included."""
-
-    @property
-    def model_max_length(self) -> int: ...
-    @property
-    def bos_token_id(self) -> int: ...
-    @property
-    def eos_token_id(self) -> int: ...
-    @property
-    def pad_token_id(self) -> int: ...
-    def encode(self, text: str) -> list[int]:
-        """Token ids of the text: no [SOS], [EOS] or pad, and nothing cut."""
-        ...
-
-
-class ClipTokens:
-    """A `Tokenizer` made of a `transformers.CLIPTokenizer` (or anything that is called the same way)."""
-
-    def __init__(self, tokenizer: Any, *, window: int | None = None) -> None:
-        self._tokenizer = tokenizer
-        self.model_max_length = int(tokenizer.model_max_length if window is None else window)
-        if not 3 <= self.model_max_length <= LONGEST_WINDOW:
-            raise InputError(
-                f"got a tokenizer window of {self.model_max_length} tokens; expected 3 to {LONGEST_WINDOW}: "
-                "pass window=text_encoder.config.max_position_embeddings"
-            )
-        if tokenizer.bos_token_id is None or tokenizer.eos_token_id is None:
-            raise InputError("got a tokenizer without a start or end token; use the CLIP tokenizer of the text encoder")
-        self.bos_token_id = int(tokenizer.bos_token_id)
-        self.eos_token_id = int(tokenizer.eos_token_id)
-        pad = tokenizer.pad_token_id
-        self.pad_token_id = self.eos_token_id if pad is None else int(pad)
-
-    def encode(self, text: str) -> list[int]:
-        # verbose=False: its warning that long texts will break the model is not true here, they get more windows
-        return [int(token) for token in self._tokenizer(text, add_special_tokens=False, verbose=False).input_ids]
-
-
-class TokenSpan(NamedTuple):
-    """Positions start .. start + length - 1 of an embedding's token axis."""
-
-    start: int
-    length: int
-
-    @property
-    def stop(self) -> int:
-        return self.start + self.length
 
 
 @dataclass(frozen=True)
@@ -126,42 +64,35 @@ class LayerPrompts:
         """The k layer prompts, background first."""
         return (self.background, *self.foregrounds)
 
+    @property
+    def in_one(self) -> str:
+        """The text of the whole picture; without one, those of its layers: what the global row's pooled vector is of."""
+        return self.whole if self.whole.strip() else ", ".join(text.strip() for text in self.layers if text.strip())
+
 
 @dataclass(frozen=True, eq=False)
 class LayeredEmbedding:
     """Embeddings of one stack (k + 1, S_total, D): background, foregrounds, global row. S_total is a multiple of the window S.
 
     `own_spans[i]` is layer i's contents in its own row, `global_spans[i]` the same contents in the global row (i = 0 .. k-1).
+    `pooled` (k + 1, P) are SDXL's vectors of the rows' texts.
     """
 
     embeddings: Tensor
     own_spans: tuple[TokenSpan, ...]
     global_spans: tuple[TokenSpan, ...]
     whole_span: TokenSpan
+    pooled: Tensor | None = None
+
+    @property
+    def rows(self) -> TextRows:
+        """What the UNet reads of them."""
+        return TextRows(self.embeddings, self.pooled)
 
     @property
     def length(self) -> int:
         """S_total."""
         return self.embeddings.shape[1]
-
-
-class EncodedText(NamedTuple):
-    """One text after the text encoder: (n, D) with [SOS], contents, [EOS] and pads, and how many tokens the contents are."""
-
-    embedding: Tensor
-    length: int
-
-    @property
-    def span(self) -> TokenSpan:
-        return TokenSpan(1, self.length)
-
-
-def token_windows(ids: Sequence[int], tokenizer: Tokenizer) -> list[list[int]]:
-    """Any number of ids in windows of S ids, each framed and padded; no ids at all give one empty window."""
-    room = tokenizer.model_max_length - 2
-    chunks = [ids[start : start + room] for start in range(0, max(len(ids), 1), room)]
-    pad = [tokenizer.pad_token_id]
-    return [[tokenizer.bos_token_id, *chunk, tokenizer.eos_token_id, *pad * (room - len(chunk))] for chunk in chunks]
 
 
 def global_embedding(
@@ -181,26 +112,16 @@ def global_embedding(
 
 
 def encode_layers(
-    prompts: LayerPrompts,
-    tokenizer: Tokenizer,
-    encode: TextEncoder,
-    layer_assign: Tensor | None = None,
-    *,
-    min_length: int = 0,
+    prompts: LayerPrompts, encoders: TextEncoders, layer_assign: Tensor | None = None, *, min_length: int = 0
 ) -> LayeredEmbedding:
     """Embeddings of one picture's rows; see `encode_stacks`."""
-    return encode_stacks([prompts], tokenizer, encode, layer_assign, min_length=min_length)[0]
+    return encode_stacks([prompts], encoders, layer_assign, min_length=min_length)[0]
 
 
 def encode_stacks(
-    prompts: Sequence[LayerPrompts],
-    tokenizer: Tokenizer,
-    encode: TextEncoder,
-    layer_assign: Tensor | None = None,
-    *,
-    min_length: int = 0,
+    prompts: Sequence[LayerPrompts], encoders: TextEncoders, layer_assign: Tensor | None = None, *, min_length: int = 0
 ) -> list[LayeredEmbedding]:
-    """Embeddings of several pictures, all with the same S_total, in one call of the text encoder.
+    """Embeddings of several pictures, all with the same S_total, in one call of each text encoder.
 
     `layer_assign` (slots, D): row 0 is added to every token of the background's embedding, rows 1.. to the foregrounds', before the
     contents are copied to the global row, which therefore carries them too. Layers beyond the slots get zeros. Gradients reach it.
@@ -208,61 +129,38 @@ def encode_stacks(
     """
     if not prompts:
         return []
-    rows = _encode_texts([text for one in prompts for text in (*one.layers, one.whole)], tokenizer, encode)
-    stacks: list[list[EncodedText]] = []
-    for one in prompts:
-        stacks.append(rows[: len(one.layers) + 1])
-        rows = rows[len(one.layers) + 1 :]
+    stacks = _encode_texts(prompts, encoders)
     contents = [sum(row.length for row in stack) for stack in stacks]
-    contents += [len(_ids(one.negative, tokenizer)) for one in prompts if one.negative]
-    total = padded_length(max(*contents, 0, min_length - 2), tokenizer.model_max_length)
+    contents += [len(encoders.ids(one.negative)) for one in prompts if one.negative]
+    total = padded_length(max(*contents, 0, min_length - 2), encoders.window)
     return [arrange_layers(stack[:-1], stack[-1], layer_assign, length=total) for stack in stacks]
 
 
-def encode_negative(text: str, tokenizer: Tokenizer, encode: TextEncoder, *, rows: int, length: int) -> Tensor:
-    """The same unconditional embedding for every row (rows, length, D): the text encoded alone, without layer-assign embeddings."""
-    (row,) = _encode_texts([text], tokenizer, encode)
+def _encode_texts(prompts: Sequence[LayerPrompts], encoders: TextEncoders) -> list[list[EncodedText]]:
+    """Of every picture its layers and the whole, whose pooled vector is of all that it shows."""
+    texts = [[*one.layers, one.whole, *([one.in_one] if encoders.pooled else [])] for one in prompts]
+    rows = iter(encoders.encode([text for one in texts for text in one]))
+    stacks = [[next(rows) for _ in one] for one in texts]
+    if not encoders.pooled:
+        return stacks
+    return [[*layers, whole._replace(pooled=in_one.pooled)] for *layers, whole, in_one in stacks]
+
+
+def encode_negative(text: str, encoders: TextEncoders, *, rows: int, length: int) -> TextRows:
+    """The same unconditional embedding for every row, of length S_total: the text encoded alone, without layer-assign embeddings."""
+    (row,) = encoders.encode([text])
     if row.length + 2 > length:
         raise InputError(
             f"got a negative prompt of {row.length} tokens for embeddings of length {length}; "
             "put it into LayerPrompts.negative, which makes room for it, or shorten it"
         )
-    return extend_embedding(row.embedding, length).expand(rows, -1, -1)
-
-
-def _ids(text: str, tokenizer: Tokenizer) -> list[int]:
-    return tokenizer.encode(text.strip())
+    pooled = None if row.pooled is None else row.pooled.expand(rows, -1)
+    return TextRows(extend_embedding(row.embedding, length).expand(rows, -1, -1), pooled)
 
 
 def padded_length(contents: int, window: int) -> int:
     """The smallest multiple of the window S that holds so many tokens with [SOS] and [EOS]."""
     return math.ceil((contents + 2) / window) * window
-
-
-def _encode_texts(texts: Sequence[str], tokenizer: Tokenizer, encode: TextEncoder) -> list[EncodedText]:
-    ids = [_ids(text, tokenizer) for text in texts]
-    windows = [token_windows(one, tokenizer) for one in ids]
-    batch = torch.tensor([window for one in windows for window in one], dtype=torch.long)
-    hidden = encode(batch)
-    if hidden.ndim != 3 or hidden.shape[:2] != batch.shape:
-        raise InputError(
-            f"got text embeddings of shape {tuple(hidden.shape)} for {tuple(batch.shape)} tokens; "
-            "the encoder must return its hidden states (windows, tokens, channels)"
-        )
-    parts = torch.split(hidden, [len(one) for one in windows])
-    room = tokenizer.model_max_length - 2
-    return [join_windows(part, [min(room, len(one) - start) for start in range(0, max(len(one), 1), room)])
-            for part, one in zip(parts, ids, strict=True)]
-
-
-def join_windows(windows: Tensor, lengths: Sequence[int]) -> EncodedText:
-    """Encoded windows (w, S, D), with so many tokens of contents each -> one text, without the inner [SOS], [EOS] and pads.
-
-    A single window stays as the encoder returned it.
-    """
-    last = len(windows) - 1
-    contents = [window[1 : 1 + length] for window, length in zip(windows[:last], lengths[:last], strict=True)]
-    return EncodedText(torch.cat([windows[0, :1], *contents, windows[last, 1:]]), sum(lengths))
 
 
 def _assign(rows: Sequence[EncodedText], layer_assign: Tensor | None) -> list[EncodedText]:
@@ -275,7 +173,7 @@ def _assign(rows: Sequence[EncodedText], layer_assign: Tensor | None) -> list[En
             "the adapter was made for another text encoder"
         )
     slots = layer_assign.to(rows[0].embedding)
-    assigned = [EncodedText(row.embedding + slot, row.length) for row, slot in zip(rows, slots, strict=False)]
+    assigned = [row._replace(embedding=row.embedding + slot) for row, slot in zip(rows, slots, strict=False)]
     return assigned + list(rows[len(assigned) :])
 
 
@@ -292,7 +190,9 @@ def arrange_layers(
     joined, spans = global_embedding(embeddings, own_spans, whole.embedding)
     whole_start = spans[-1].stop
     rows = torch.stack([extend_embedding(row, length) for row in (*embeddings, joined)])
-    return LayeredEmbedding(rows, own_spans, spans, TokenSpan(whole_start, whole.length))
+    vectors = [row.pooled for row in (*layers, whole) if row.pooled is not None]
+    pooled = torch.stack(vectors) if vectors else None
+    return LayeredEmbedding(rows, own_spans, spans, TokenSpan(whole_start, whole.length), pooled)
 
 
 def extend_embedding(row: Tensor, total: int) -> Tensor:

@@ -25,7 +25,7 @@ from .editing import (
 )
 from .errors import InputError
 from .guidance import Guided
-from .layers import Layer, LayerStack
+from .layers import Layer, LayerStack, renamed
 from .sampling import FINAL, OnStep, Replay, Stepper, Trajectory, initial_noise, sample_layers
 from .stack_latents import check_fit, stack_alphas
 from .transparent import VIEWS
@@ -66,8 +66,8 @@ def regenerate_layer(
     settings = _checked(model, trajectory, stack, layer, settings)
     old = stack.layers[layer]
     text, number = old.prompt if prompt is None else prompt, (old.seed or 0) if seed is None else seed
-    renamed = text.strip() if layer and text.strip() and old.name in (old.prompt.strip(), f"layer {layer}") else old.name
-    stack = stack.with_layer(layer, prompt=text, seed=number, name=renamed)
+    name = renamed(old.name, layer, old.prompt, text)
+    stack = stack.with_layer(layer, prompt=text, seed=number, name=name)
     drawn = _draw(model, trajectory, stack, layer, number, settings, on_step=on_step)
     stack = stack.with_layer(layer, color=drawn.color, alpha=drawn.alpha, x=0, y=0)
     return _finished(model, stack, drawn, settings, on_step)
@@ -149,7 +149,7 @@ def _draw(
     # By the layers' own numbers: hidden ones below must not change what a seed draws.
     noise = initial_noise((max(len(stack.layers), 2) + 1, shape[2], shape[3], shape[4]), seed)
     noise = noise[:, [*rows, *([1] if alone else []), -1]].to(model.device)
-    with layer_attention(model.unet, embeddings, settings.attention, model.adapter) as run:
+    with layer_attention(model.unet, embeddings, settings.attention, model.adapter, additions=model.additions) as run:
         denoise = Guided(model, run, embeddings, [prompts], settings.sampling)
         latents, kept = sample_layers(
             denoise, noise, _Continuing(stepper, first), keep_all=True, replay=replay, on_step=on_step)
@@ -180,6 +180,9 @@ class _Continuing:
 
     def __init__(self, stepper: Stepper, first: Tensor | None) -> None:
         self.stepper, self.first, self.timesteps = stepper, first, stepper.timesteps
+
+    def paper_timestep(self, timestep: int) -> int:
+        return self.stepper.paper_timestep(timestep)
 
     def start(self, noise: Tensor) -> Tensor:
         latents = self.stepper.start(noise)
@@ -244,7 +247,7 @@ def _checked(
         raise InputError(
             "got the trajectory of harmonisation alone; generate with keep_all, or make a whole one with stack_trajectory")
     if settings.harmonization is not None:  # now rather than after minutes of sampling
-        trajectory.between(settings.harmonization)
+        trajectory.between(settings.harmonization, model.schedule)
         check_harmonizable(stack, shown_rows(stack, also=layer))
     if settings.views not in VIEWS:
         raise InputError(f"got {settings.views} views; give one of {', '.join(map(str, VIEWS))}")

@@ -19,35 +19,15 @@ from safetensors.torch import save
 from torch import Tensor
 
 from .errors import InputError, OutputError, WeightsError
-from .tensor_checks import check_values, some_names
+from .file_kinds import identify, refusal
+from .tensor_checks import check_values
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-__all__ = ["FORMAT_VERSION", "about", "check_format", "parse_settings", "read_tensors", "write_tensors"]
+__all__ = ["FORMAT_VERSION", "about", "check_version", "parse_settings", "read_tensors", "write_tensors"]
 
 FORMAT_VERSION = "1"
-WANTED = {"dreamlayer-adapter": "a DreamLayer adapter", "dreamlayer-transparent-decoder": "a transparent decoder"}
-
-_NAME_PARTS = {  # a tensor's name contains -> what such a file is; the first that fits
-    "hookers.layers.": "LayerDiffuse's attention weights for SD1.5",
-    "::lora::": "LayerDiffuse's weight patches for SDXL",
-    "::diff::": "LayerDiffuse's weight patches for SDXL",
-    "latent_conv_in.": "a transparent decoder",
-    "layer_assign": "an adapter without its metadata",
-    "blocks.16.": "LayerDiffuse's transparent encoder",
-    "model.diffusion_model.": "a whole Stable Diffusion checkpoint",
-    "lora": "a LoRA",
-    "text_model.": "a text encoder",
-    "quant_conv.": "a VAE",
-    "time_embedding.": "a UNet",
-}
-_FIRST_BYTES = {
-    b"PK\x03\x04": "a zip archive or pickled PyTorch checkpoint, which is never opened; give a safetensors file",
-    b"\x80": "a pickled PyTorch checkpoint, which is never opened; give a safetensors file",
-    b"version https://git-lfs": "a Git LFS pointer; fetch the file itself with git lfs pull",
-    b"<": "a web page in place of the file; fetch it again",
-}
 
 _Settings = TypeVar("_Settings")
 
@@ -63,8 +43,6 @@ def about(path: Path) -> Generator[None]:
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """All tensors, on the CPU, and the metadata. Raises WeightsError for what is not a whole safetensors file."""
-    if not path.is_file():
-        raise WeightsError(f"{path}: {'a folder' if path.is_dir() else 'no such file'}; give a .safetensors file")
     try:
         # cast: an untyped extension class
         with cast("Any", safe_open(path, framework="pt")) as file:
@@ -100,12 +78,9 @@ def write_tensors(
             part.unlink()
 
 
-def check_format(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], kind: str) -> None:
-    """Is it a file of this kind and of a version that this release reads? Raises WeightsError, saying what it is instead."""
-    found, version = metadata.get("format"), metadata.get("format_version")
-    if found != kind:
-        raise WeightsError(f"this is {_recognise(tensors, found)}; give {WANTED[kind]} (metadata format {kind!r})")
-    if version != FORMAT_VERSION:
+def check_version(metadata: Mapping[str, str]) -> None:
+    """Does this release read files of this version? Raises WeightsError."""
+    if (version := metadata.get("format_version")) != FORMAT_VERSION:
         raise WeightsError(
             f"got format_version {version!r}, this release reads {FORMAT_VERSION!r}; "
             "update DreamLayer or fetch a matching file"
@@ -141,39 +116,8 @@ def _has_type(value: object, hint: Any) -> bool:
     return type(value) is hint
 
 
-def _recognise(tensors: Mapping[str, Tensor], found: str | None) -> str:
-    if found in WANTED:
-        return WANTED[found]
-    for part, what in _NAME_PARTS.items():
-        if any(part in name for name in tensors):
-            return what
-    return f"a safetensors file of an unknown kind with {some_names(sorted(tensors)) or 'no tensors'}"
-
-
 def _diagnosis(path: Path, error: Exception) -> str:
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            start = file.read(32)
-            file.seek(8)
-            header = file.read(min(int.from_bytes(start[:8], "little"), size))
-    except OSError as unreadable:
-        return f"cannot be read ({unreadable}); check its permissions"
-    if start[8:9] == b"{":
-        return _damage(size, int.from_bytes(start[:8], "little"), header)
-    for first, what in _FIRST_BYTES.items():
-        if start.startswith(first):
-            return what
-    return f"not a safetensors file ({size} bytes; {error}); give a .safetensors file"
-
-
-def _damage(size: int, header_length: int, header: bytes) -> str:
-    if size < 8 + header_length:
-        return f"truncated within its header, at {size} bytes; fetch it again"
-    try:
-        entries: dict[str, Any] = json.loads(header)
-        ends = [int(entry["data_offsets"][1]) for name, entry in entries.items() if name != "__metadata__"]
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
-        return "a safetensors file with a damaged header; fetch it again"
-    expected = 8 + header_length + max(ends, default=0)
-    return f"{'truncated' if size < expected else 'damaged'}: {size} of {expected} bytes; fetch it again"
+    found = identify(path)
+    if found.dtypes:  # its header is whole, and still it cannot be read
+        return f"this is {found.describe()}, but damaged ({error}); fetch it again"
+    return refusal(found)

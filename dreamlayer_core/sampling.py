@@ -14,10 +14,10 @@ from torch import Tensor
 from .config import HarmonizationConfig
 from .errors import InputError
 from .harmonization import fuse_latents
-from .schedule import NoiseSchedule
+from .schedule import LAST_TIMESTEP, NoiseSchedule, Spacing, paper_timestep
 
 __all__ = ["FINAL", "DdimStepper", "Denoise", "DiffusersStepper", "OnStep", "Replay", "Step", "Stepper", "Trajectory",
-           "harmonize", "initial_noise", "sample_layers"]
+           "harmonize", "initial_noise", "sample_layers", "unreached"]
 
 FINAL = -1
 """The timestep that stands for "after the last step": z_0 as sampled."""
@@ -47,9 +47,13 @@ class Trajectory:
 
     latents: dict[int, Tensor] = field(default_factory=lambda: dict[int, Tensor]())
 
-    def between(self, config: HarmonizationConfig) -> Trajectory:
-        """What harmonisation takes of it: T'_H <= t <= T_H. InputError if nothing was kept there."""
-        kept = {t: z for t, z in self.latents.items() if config.low <= t <= config.high}
+    def between(self, config: HarmonizationConfig, schedule: NoiseSchedule | None = None) -> Trajectory:
+        """What harmonisation takes of it, by noise level: T'_H <= t <= T_H. InputError if nothing was kept there.
+
+        ``schedule`` is the one whose timesteps these are; Stable Diffusion's by default.
+        """
+        level = (schedule or NoiseSchedule()).paper_timestep
+        kept = {t: z for t, z in self.latents.items() if t != FINAL and config.fuses(level(t))}
         if not kept:
             raise InputError(
                 f"no latents were kept between T'_H {config.low} and T_H {config.high}; sample with more steps, or "
@@ -117,6 +121,9 @@ class Stepper(Protocol):
 
     @property
     def timesteps(self) -> Sequence[int]: ...
+    def paper_timestep(self, timestep: int) -> int:
+        """The paper's timestep of the noise level at ``timestep``: what T_G, T_H and T'_H are compared with."""
+        ...
     def start(self, noise: Tensor) -> Tensor:
         """Initial latents of a run from unit noise; also forgets any state of an earlier run."""
         ...
@@ -125,10 +132,11 @@ class Stepper(Protocol):
 
 
 class DdimStepper:
-    """DDIM without noise, on the schedule itself (App. B)."""
+    """DDIM without noise, on the schedule itself (App. B); with ``spacing`` "trailing" for few steps."""
 
-    def __init__(self, schedule: NoiseSchedule, steps: int) -> None:
-        self.schedule, self.timesteps = schedule, schedule.timesteps(steps)
+    def __init__(self, schedule: NoiseSchedule, steps: int, spacing: Spacing = "leading") -> None:
+        self.schedule, self.timesteps = schedule, schedule.timesteps(steps, spacing)
+        self.paper_timestep = schedule.paper_timestep
         self._previous = dict(zip(self.timesteps, [*self.timesteps[1:], -1], strict=True))
 
     def start(self, noise: Tensor) -> Tensor:
@@ -168,6 +176,9 @@ class DiffusersStepper:
                 f"{type(scheduler).__name__} visits a noise level twice; use a first-order or multi-step scheduler, "
                 "such as DDIM, Euler, DPM-Solver++ or UniPC")
 
+    def paper_timestep(self, timestep: int) -> int:
+        return paper_timestep(float(self._scheduler.alphas_cumprod[timestep]))
+
     def start(self, noise: Tensor) -> Tensor:
         self._begin()
         return noise * float(self._scheduler.init_noise_sigma)
@@ -186,6 +197,15 @@ def _visits_each_level_once(scheduler: Any) -> bool:
     # Several steps within one timestep are steps all the same, where the noise level says so.
     falls = sigmas is not None and bool((sigmas[1:] < sigmas[:-1]).all())
     return falls or len(timesteps.unique()) == len(timesteps)
+
+
+def unreached(stepper: Stepper, threshold: int) -> str | None:
+    """Why a run has no step that is as noisy as T_G, and context maps take no part in it (Eq. 9); None where it has one."""
+    first = max(map(stepper.paper_timestep, stepper.timesteps))
+    if first >= threshold or threshold > LAST_TIMESTEP:
+        return None
+    return (f"the first of {len(stepper.timesteps)} steps is at timestep {first}, below T_G {threshold}, so context maps "
+            "take no part; take more steps, or a scheduler that starts at the noisiest one (ddim-trailing, euler, lcm)")
 
 
 def initial_noise(
@@ -219,14 +239,18 @@ def sample_layers(
     denoise: Denoise, noise: Tensor, stepper: Stepper, *, keep: HarmonizationConfig | None = None,
     keep_all: bool = False, replay: Replay | None = None, on_step: OnStep | None = None,
 ) -> tuple[Tensor, Trajectory]:
-    """Denoise all rows (stacks, rows, c, h, w) together; keep z_t for T'_H <= t <= T_H where ``keep`` is given.
+    """Denoise all rows (stacks, rows, c, h, w) together; keep z_t from T_H's noise level to T'_H's where ``keep`` is given.
 
     ``keep_all`` keeps z_t of every timestep, and z_0 under ``FINAL``. The rows of ``replay`` are set to their stored
     z_t before every call of the model and to their stored z_0 at the end: the other rows see them, and they come out
     bit-identical. Raises InputError, before the first step, if no step of the run lies in the range of ``keep``, or
     ``replay`` does not fit the run.
     """
-    _check_kept(keep, stepper.timesteps)
+    kept = [] if keep is None else [t for t in stepper.timesteps if keep.fuses(stepper.paper_timestep(t))]
+    if keep is not None and not kept:
+        raise InputError(
+            f"got {len(stepper.timesteps)} steps, none of them from T_H {keep.high} to T'_H {keep.low}; take more "
+            "steps, widen the range, or switch harmonisation off")
     if replay is not None:
         replay.check(noise, stepper.timesteps)
     latents, trajectory = stepper.start(noise), Trajectory()
@@ -235,7 +259,7 @@ def sample_layers(
             latents = replay.onto(latents, timestep)
         if on_step is not None:
             on_step(Step(stage="layers", index=index, total=len(stepper.timesteps), timestep=timestep, latents=latents))
-        if keep_all or (keep is not None and keep.low <= timestep <= keep.high):
+        if keep_all or timestep in kept:
             trajectory.latents[timestep] = latents
         latents = stepper.step(denoise(stepper.model_input(latents, timestep), timestep), latents, timestep)
     if replay is not None:
@@ -243,13 +267,6 @@ def sample_layers(
     if keep_all:
         trajectory.latents[FINAL] = latents
     return latents, trajectory
-
-
-def _check_kept(keep: HarmonizationConfig | None, timesteps: Sequence[int]) -> None:
-    if keep is not None and not any(keep.low <= t <= keep.high for t in timesteps):
-        raise InputError(
-            f"got {len(timesteps)} steps, none of them from T_H {keep.high} to T'_H {keep.low}; take more "
-            "steps, widen the range, or switch harmonisation off")
 
 
 def harmonize(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 
 import torch
@@ -16,8 +17,10 @@ import torch.nn.functional as functional
 from einops import rearrange
 from torch import Tensor, nn
 
+from .config import TilingConfig
 from .errors import InputError, WeightsError
 from .tensor_checks import check_shapes
+from .tiles import decode_tiles
 
 __all__ = ["VIEWS", "TransparentDecoder", "TransparentDecoderConfig", "infer_config"]
 
@@ -226,20 +229,23 @@ class TransparentDecoder(nn.Module):
         return self.conv_out(functional.silu(self.conv_norm_out(x)))
 
     @torch.no_grad()
-    def decode(self, rgb: Tensor, latent: Tensor, *, views: int = 8) -> Tensor:
+    def decode(self, rgb: Tensor, latent: Tensor, *, views: int = 8, tiling: TilingConfig | None = None) -> Tensor:
         """RGBA (b, 4, H, W) in [0, 1], straight alpha: the per-pixel median over 1, 2, 4 or 8 flips and rotations.
 
-        `rgb` (b, 3, H, W) in [0, 1] of any size, `latent` (b, c, h, w) with H and W `latent_scale` times its sides. Raises InputError
-        for other shapes.
+        `rgb` (b, 3, H, W) in [0, 1] of any size, `latent` (b, c, h, w) with H and W `latent_scale` times its sides. Large pictures
+        go in tiles, which changes them a little, see `TilingConfig`. Raises InputError for other shapes.
         """
         self._check(rgb, latent, views)
         height, width = rgb.shape[2:]
-        dtype = self.conv_in.weight.dtype
-        rgb, latent = self._pad(rgb.to(dtype), latent.to(dtype))
+        rgb, latent = self._pad(*(x.to(self.conv_in.weight.dtype) for x in (rgb, latent)))
+        decode, tiling = partial(self._median_view, views=views), tiling or TilingConfig()
+        tiled = tiling.splits((height, width))
+        estimate = decode_tiles(decode, rgb, latent, tiling, self.config.multiple) if tiled else decode(rgb, latent)
+        return estimate[:, [1, 2, 3, 0], :height, :width]
+
+    def _median_view(self, rgb: Tensor, latent: Tensor, views: int) -> Tensor:
         # one view at a time: eight at once would need eight times the memory, and half of them have another shape
-        estimates = [_seen(self, rgb, latent, view) for view in _views(views)]
-        estimate = _median(torch.stack(estimates))[..., :height, :width]
-        return torch.cat([estimate[:, 1:], estimate[:, :1]], dim=1)
+        return _median(torch.stack([_seen(self, rgb, latent, view) for view in _views(views)]))
 
     @classmethod
     def from_state_dict(

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from .attention.context_layers import ContextAwareLayers
 from .errors import InputError, WeightsError
-from .safetensors_files import FORMAT_VERSION, about, check_format, parse_settings, read_tensors, write_tensors
+from .file_kinds import expect
+from .safetensors_files import FORMAT_VERSION, about, check_version, parse_settings, read_tensors, write_tensors
 from .tensor_checks import check_shapes, check_values, some_names
 from .transparent import TransparentDecoder, TransparentDecoderConfig
 
@@ -136,9 +137,10 @@ def save_adapter(adapter: Adapter, path: str | Path, *, dtype: torch.dtype | Non
 def load_adapter(path: str | Path, *, base_family: str | None = None) -> Adapter:
     """Read and check an adapter; with `base_family`, also that it was made for that family. Raises WeightsError."""
     path = Path(path)
+    expect(path, ADAPTER_FORMAT)
     tensors, metadata = read_tensors(path)
     with about(path):
-        check_format(tensors, metadata, ADAPTER_FORMAT)
+        check_version(metadata)
         settings = parse_settings(AdapterSettings, metadata)
         if (named := metadata.get("base_family")) != settings.base_family:
             raise WeightsError(
@@ -180,17 +182,15 @@ def save_transparent_decoder(
 def load_transparent_decoder(path: str | Path) -> TransparentDecoder:
     """One of ours, by its metadata, or LayerDiffuse's published file, by its shapes; in the file's dtype. Raises WeightsError."""
     path = Path(path)
+    kind = expect(path, DECODER_FORMAT, "layerdiffuse-decoder")
     tensors, metadata = read_tensors(path)
     with about(path):
         check_values(tensors)
-        return TransparentDecoder.from_state_dict(tensors, _decoder_config(tensors, metadata))
+        return TransparentDecoder.from_state_dict(tensors, _settings(metadata) if kind.name == DECODER_FORMAT else None)
 
 
-def _decoder_config(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> TransparentDecoderConfig | None:
-    # LayerDiffuse's file has no format of ours: the names of its tensors say what it is
-    if "latent_conv_in.weight" in tensors and metadata.get("format", "pt") == "pt":
-        return None
-    check_format(tensors, metadata, DECODER_FORMAT)
+def _settings(metadata: Mapping[str, str]) -> TransparentDecoderConfig:
+    check_version(metadata)
     return parse_settings(TransparentDecoderConfig, metadata)
 
 

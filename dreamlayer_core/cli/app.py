@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -11,12 +12,15 @@ from typing import Annotated, Literal, NoReturn
 
 import typer
 
+from ..base_options import BaseOptions
+from ..config import SamplingConfig
 from ..errors import InputError
 from . import options
 from .decomposition import decompose
 from .editing import edit
 from .evaluate import evaluate_app
 from .front_door import FrontDoor
+from .models import models_app
 from .options import print_report, print_stack_report
 from .plan import plan
 from .regeneration import add, regenerate
@@ -39,8 +43,11 @@ SplitName = Annotated[Literal["train", "test"], typer.Option(help="Scenes for tr
 
 def main() -> None:
     """The `dreamlayer` command."""
-    # Everything is local; what the libraries would say about it is said by our own messages.
-    for name, value in (("HF_HUB_OFFLINE", "1"), ("TRANSFORMERS_VERBOSITY", "error"), ("DIFFUSERS_VERBOSITY", "error")):
+    # What the libraries would say is said by our own messages, and everything is local but `dreamlayer models`.
+    usual = {"TRANSFORMERS_VERBOSITY": "error", "DIFFUSERS_VERBOSITY": "error", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    if sys.argv[1:2] != ["models"]:
+        usual["HF_HUB_OFFLINE"] = "1"
+    for name, value in usual.items():
         os.environ.setdefault(name, value)
     signal.signal(signal.SIGTERM, _terminated)
     app()
@@ -81,10 +88,18 @@ def generate(
     negative: options.Negative = "",
     model: options.Model = "embedded",
     adapter: options.Adapter = None,
+    layer_decoder: options.LayerDecoder = None,
+    layerdiffuse: options.LayerDiffuse = None,
+    tokenizer: options.Tokenizer = None,
+    vae: options.Vae = None,
+    prediction: options.Prediction = None,
+    precision: options.Precision = "fp32",
+    allow_pickle: options.AllowPickle = False,
     seed: options.Seed = 0,
     layer_seed: LayerSeed = None,
-    steps: options.Steps = GenerateRequest.steps,
-    cfg: options.Guidance = GenerateRequest.guidance,
+    scheduler: options.Scheduler = GenerateRequest.scheduler,
+    steps: options.UsualSteps = None,
+    cfg: options.UsualGuidance = None,
     size: options.Size = None,
     no_caca: options.NoCaca = False,
     no_lssa: options.NoLssa = False,
@@ -100,14 +115,20 @@ def generate(
     as_json: options.Json = False,
 ) -> None:
     """Make a layered picture: stack.json, layers, composite, harmonized picture, PSD, OpenRaster and an overview."""
+    sampling = SamplingConfig.usual(scheduler, steps, cfg)
     request = GenerateRequest(
         **_words(plan, background, foreground, whole, negative),
         model=model,
         adapter=adapter,
+        base=BaseOptions(
+            layer_decoder=layer_decoder, layerdiffuse=layerdiffuse, tokenizer=tokenizer, vae=vae, prediction=prediction,
+            allow_pickle=allow_pickle),
+        precision=precision,
         seed=seed,
         layer_seeds=parse_layer_seeds(layer_seed or ()),
-        steps=steps,
-        guidance=cfg,
+        steps=sampling.steps,
+        guidance=sampling.guidance,
+        scheduler=scheduler,
         size=parse_size(size) if size else None,
         caca=not no_caca,
         lssa=not no_lssa,
@@ -235,3 +256,4 @@ def export(
 for command in (plan, decompose, edit, regenerate, add, train):
     app.command()(command)
 app.add_typer(evaluate_app, name="evaluate")
+app.add_typer(models_app, name="models")

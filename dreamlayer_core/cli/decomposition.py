@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from ..base_options import BaseOptions, Precision
 from ..config import InversionConfig, InversionMethod, SamplingConfig
 from ..errors import InputError
 from . import options
@@ -42,6 +43,8 @@ class DecomposeRequest:
     inversion: InversionConfig = field(default_factory=InversionConfig)
     model: str = "embedded"
     adapter: str | None = None  # a file, "none" for the training-free form, None for the model's own
+    base: BaseOptions = BaseOptions()  # what the model does not bring along
+    precision: Precision = "fp32"
     steps: int = SamplingConfig.steps
     guidance: float = SamplingConfig.guidance
     size: tuple[int, int] | None = None  # (width, height), None for what suits picture and model
@@ -102,6 +105,12 @@ def decompose(
     inversion_cfg: Annotated[float, typer.Option(help="Guidance while inverting; 1 is none.")] = InversionConfig.guidance,
     model: options.Model = "embedded",
     adapter: options.Adapter = None,
+    layer_decoder: options.LayerDecoder = None,
+    tokenizer: options.Tokenizer = None,
+    vae: options.Vae = None,
+    prediction: options.Prediction = None,
+    precision: options.Precision = "fp32",
+    allow_pickle: options.AllowPickle = False,
     steps: Annotated[int, typer.Option(help="Steps of the inversion and of the sampling, 1 to 1000.")] = DecomposeRequest.steps,
     cfg: Annotated[float, typer.Option("--cfg", help="Classifier-free guidance of the layers; 1 is none.")] = DecomposeRequest.guidance,
     size: Annotated[
@@ -133,6 +142,9 @@ def decompose(
         inversion=InversionConfig(method=method, masked=not no_mask, guidance=inversion_cfg),
         model=model,
         adapter=adapter,
+        base=BaseOptions(
+            layer_decoder=layer_decoder, tokenizer=tokenizer, vae=vae, prediction=prediction, allow_pickle=allow_pickle),
+        precision=precision,
         steps=steps,
         guidance=cfg,
         size=parse_size(size) if size else None,

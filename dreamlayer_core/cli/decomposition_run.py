@@ -48,7 +48,7 @@ def decompose_picture(request: DecomposeRequest) -> dict[str, object]:
     with stage_progress() as progress, memory_errors():
         started = time.perf_counter()
         progress.begin("load")
-        model = load_model(request.model, request.adapter, request.device)
+        model = load_model(request.model, request.adapter, request.device, request.base, request.precision)
         loaded = time.perf_counter()
         found = _run(model, request, picture, prompts, sampling, steering, progress)
         finished = time.perf_counter()
@@ -119,6 +119,8 @@ def _settings(
         "composite_psnr": _psnr(flatten(stack), found),
         "model": request.model,
         "adapter": "none" if model.adapter is None else request.adapter or "the model's own",
+        **request.base.noted(),
+        "precision": request.precision,
         "method": inversion.method,
         "steps": request.steps,
         "guidance": request.guidance,

@@ -70,6 +70,22 @@ def edits(
 
 
 @evaluate_app.command()
+def maps(
+    samples: Annotated[int, typer.Option(min=2, help="Held-out scenes; fewer give wider intervals.")] = 48,
+    json: options.FiguresFile = None,
+    model: options.Model = "embedded",
+    out: options.EvaluationOut = Path("evaluation"),
+    seed: options.EvaluationSeed = 0,
+    half: options.HalfPrecision = False,
+) -> None:
+    """How well context maps without an adapter find the objects of true scenes, for every stage and refinement."""
+    from ..evaluation.maps import MapOptions, evaluate_maps
+
+    evaluate_maps(MapOptions(samples=samples, json=json, model=model, out=out, seed=seed, half=half))
+    say(f"{out}: figures and a picture grid")
+
+
+@evaluate_app.command()
 def plans(
     split: Annotated[Literal["dev", "test"], typer.Option(help="Sentences to work with, or those held out from that.")] = "test",
     json: options.FiguresFile = None,

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..attention import resize_map
+from ..base_options import BaseOptions, Precision
 from ..config import HarmonizationConfig, LayerAttentionConfig, SamplingConfig
 from ..errors import DreamLayerError, InputError
 from ..formats import StoredTrajectory, TrajectorySettings, save_stack
@@ -41,12 +42,12 @@ def generate_stack(request: GenerateRequest) -> dict[str, object]:
     Raises DreamLayerError; prompts, settings and the output folder are checked before the model is loaded.
     """
     prompts = LayerPrompts(request.background, request.foregrounds, request.whole, request.negative)
-    sampling = SamplingConfig(steps=request.steps, guidance=request.guidance)
+    sampling = SamplingConfig(steps=request.steps, guidance=request.guidance, scheduler=request.scheduler)
     check_output_folder(request.out, overwrite=request.overwrite)
     with stage_progress() as progress, memory_errors():
         started = time.perf_counter()
         progress.begin("load")
-        model = load_model(request.model, request.adapter, request.device)
+        model = load_model(request.model, request.adapter, request.device, request.base, request.precision)
         loaded = time.perf_counter()
         result = _run(model, request, prompts, sampling, progress)
         finished = time.perf_counter()
@@ -65,11 +66,17 @@ def check_output_folder(folder: Path, *, overwrite: bool, mark: str = DOCUMENT) 
         raise _OnlyAsked
 
 
-def load_model(model: str, adapter: str | None, device: str) -> DreamLayer:
+_DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def load_model(
+    model: str, adapter: str | None, device: str, base: BaseOptions | None = None, precision: Precision = "fp32"
+) -> DreamLayer:
     """``adapter`` is a file, "none" for the training-free form, None for the model's own; ``device`` may be "auto"."""
     free = adapter == "none"
     chosen = None if free or adapter is None else adapter
-    return DreamLayer.from_files(model, adapter=chosen, use_adapter=not free, device=_device(device))
+    return DreamLayer.from_files(
+        model, adapter=chosen, use_adapter=not free, options=base, dtype=_DTYPES[precision], device=_device(device))
 
 
 def _device(name: str) -> torch.device:
@@ -149,8 +156,11 @@ def _settings(request: GenerateRequest, model: DreamLayer, result: LayeredResult
     settings: dict[str, object] = {
         "model": request.model,
         "adapter": "none" if used is None else request.adapter or "the model's own",
+        **request.base.noted(),
+        "precision": request.precision,
         "seed": request.seed,
         "steps": request.steps,
+        "scheduler": request.scheduler,
         "guidance": request.guidance,
         "size": f"{stack.width}x{stack.height}",
         "caca": request.caca,

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+from ..config import SchedulerName
 from .front_door import say
 
 __all__ = [
-    "Adapter", "Device", "EvaluationOut", "EvaluationSeed", "EvaluationViews", "FiguresFile", "Foregrounds", "FromPixels",
-    "Guidance", "HalfPrecision", "Json", "LayerPrompt", "Model", "Negative", "NewEffects", "NoCaca", "NoHarmonize", "NoLssa",
-    "NoTrajectory", "OptionalForegrounds", "Out", "Overwrite", "Seed", "Size", "Stack", "StackAdapter", "StackGuidance",
-    "StackModel", "StackNegative", "StackSteps", "StackWhole", "Steps", "Views", "Whole", "print_report", "print_stack_report",
+    "Adapter", "AllowPickle", "Device", "EvaluationOut", "EvaluationSeed", "EvaluationViews", "FiguresFile", "Foregrounds", "FromPixels",
+    "Guidance", "HalfPrecision", "Json", "LayerDecoder", "LayerDiffuse", "LayerPrompt", "Model", "Negative", "NewEffects", "NoCaca", "NoHarmonize", "NoLssa",
+    "NoTrajectory", "OptionalForegrounds", "Out", "Overwrite", "Precision", "Prediction", "Scheduler", "Seed", "Size", "Stack", "StackAdapter", "StackGuidance",
+    "StackModel", "StackNegative", "StackSteps", "StackWhole", "Steps", "Tokenizer", "UsualGuidance", "UsualSteps", "Vae", "Views", "Whole", "print_report", "print_stack_report",
 ]
 
 # What is to be seen.
@@ -26,13 +27,35 @@ _negative = typer.Option(help="What no layer should show.")
 Negative = Annotated[str, _negative]
 
 # How it is sampled.
-Model = Annotated[str, typer.Option(help="'embedded', or a model folder in diffusers' layout.")]
+Model = Annotated[str, typer.Option(help="'embedded', a checkpoint of SD1, SD2 or SDXL in one file, or a folder in diffusers' layout.")]
 Adapter = Annotated[
     str | None, typer.Option(help="An adapter file, or 'none' for the training-free form; the model's own by default.")
 ]
+LayerDecoder = Annotated[
+    Path | None, typer.Option(help="A transparent decoder's file, where the model has none; LayerDiffuse's will do.")
+]
+LayerDiffuse = Annotated[
+    Path | None, typer.Option(help="LayerDiffuse's attention weights for the foregrounds: layer_sd15_ or layer_xl_transparent_attn.")
+]
+Tokenizer = Annotated[
+    Path | None, typer.Option(help="A folder with CLIP's vocabulary, for a checkpoint in one file; fetched files by default.")
+]
+Vae = Annotated[Path | None, typer.Option(help="Another VAE than the model's: a file, or its folder.")]
+Prediction = Annotated[
+    Literal["epsilon", "v_prediction"] | None, typer.Option(help="What the model predicts, where its file does not say.")
+]
+Precision = Annotated[Literal["fp32", "fp16", "bf16"], typer.Option(help="Of the models' numbers; fp16 suits a GPU.")]
+AllowPickle = Annotated[
+    bool, typer.Option("--allow-pickle", help="Open a pickled checkpoint (.ckpt, .bin) for its tensors alone.")
+]
 Seed = Annotated[int, typer.Option(help="Noise of every layer; the same seed makes the same picture.")]
+Scheduler = Annotated[SchedulerName, typer.Option(help="Sampling method; few steps need one other than ddim.")]
 Steps = Annotated[int, typer.Option(help="Sampling steps, 1 to 1000.")]
+UsualSteps = Annotated[int | None, typer.Option(help="Sampling steps, 1 to 1000; what is usual for the scheduler by default.")]
 Guidance = Annotated[float, typer.Option("--cfg", help="Classifier-free guidance; 1 is none.")]
+UsualGuidance = Annotated[
+    float | None, typer.Option("--cfg", help="Classifier-free guidance; 1 is none. What is usual for the scheduler by default.")
+]
 Size = Annotated[str | None, typer.Option(metavar="WxH", help="Pixels; the model's own size by default.")]
 NoCaca = Annotated[bool, typer.Option("--no-caca", help="Without context-aware cross-attention.")]
 NoLssa = Annotated[bool, typer.Option("--no-lssa", help="Without layer-shared self-attention.")]

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypedDict
 
-from ..config import SamplingConfig
+from ..base_options import BaseOptions, Precision
+from ..config import SamplingConfig, SchedulerName
 from ..errors import InputError
 
 __all__ = [
@@ -47,10 +48,13 @@ class GenerateRequest:
     negative: str = ""
     model: str = "embedded"
     adapter: str | None = None  # a file, "none" for the training-free form, None for the model's own
+    base: BaseOptions = BaseOptions()  # what the model does not bring along
+    precision: Precision = "fp32"
     seed: int = 0
     layer_seeds: Mapping[int, int] = field(default_factory=lambda: dict[int, int]())
     steps: int = SamplingConfig.steps
     guidance: float = SamplingConfig.guidance
+    scheduler: SchedulerName = SamplingConfig.scheduler
     size: tuple[int, int] | None = None
     caca: bool = True
     lssa: bool = True

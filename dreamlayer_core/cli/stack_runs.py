@@ -6,12 +6,14 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import cast, get_args
 
 import torch
 from torch import Tensor
 
 from ..attention import resize_map
-from ..config import HarmonizationConfig, LayerAttentionConfig, SamplingConfig
+from ..base_options import BaseOptions, Precision
+from ..config import HarmonizationConfig, LayerAttentionConfig, SamplingConfig, SchedulerName
 from ..derived import TakenOff, take_off
 from ..editing import EditedStack, LayerChange, RunSettings, edit_layers, harmonize_stack
 from ..errors import InputError
@@ -176,7 +178,7 @@ def _nameless(name: str) -> bool:
 
 def _prepared(request: StackRequest, source: _Source, progress: StageProgress) -> _Run:
     progress.begin("load")
-    model = load_model(*_model_names(request, source), request.device)
+    model = load_model(*_model_names(request, source), request.device, _base(request, source), _precision(source))
     settings = _settings(request, source)
     if source.stored is not None:
         source.stored.require_model(model.fingerprint(), model_family(model))
@@ -190,6 +192,16 @@ def _prepared(request: StackRequest, source: _Source, progress: StageProgress) -
     trajectory = Trajectory({t: z.to(model.device) for t, z in trajectory.latents.items()})
     return _Run(model=model, stack=stack, trajectory=trajectory, settings=settings, on_step=progress.on_step,
                 made=source.stored is None)
+
+
+def _base(request: StackRequest, source: _Source) -> BaseOptions:
+    return BaseOptions.from_noted(source.settings) if request.model is None else BaseOptions()
+
+
+def _precision(source: _Source) -> Precision:
+    """That of the stack: in bf16 a model's numbers are others, and its trajectory no longer its own."""
+    noted = source.text("precision")
+    return cast(Precision, noted) if noted in get_args(Precision) else "fp32"
 
 
 def _model_names(request: StackRequest, source: _Source) -> tuple[str, str | None]:
@@ -211,11 +223,18 @@ def _settings(request: StackRequest, source: _Source) -> RunSettings:
     if guidance is None:
         guidance = stored.guidance if stored else source.number("guidance")
     return RunSettings(
-        sampling=SamplingConfig(steps=steps, guidance=SamplingConfig.guidance if guidance is None else guidance),
+        sampling=SamplingConfig(
+            steps=steps, guidance=SamplingConfig.guidance if guidance is None else guidance, scheduler=_scheduler(source)),
         attention=LayerAttentionConfig(caca=source.switch("caca"), lssa=source.switch("lssa")),
         harmonization=HarmonizationConfig() if request.harmonize else None,
         views=request.views,
         negative=(source.text("negative") or "") if request.negative is None else request.negative)
+
+
+def _scheduler(source: _Source) -> SchedulerName:
+    """That of the stack; InputError for one that this release does not know."""
+    named = source.text("scheduler") or SamplingConfig.scheduler
+    return SamplingConfig(scheduler=cast(SchedulerName, named)).scheduler
 
 
 def _save(
@@ -226,6 +245,7 @@ def _save(
     known = source.settings.get("edits")
     settings: dict[str, object] = {
         **{name: value for name, value in source.settings.items() if name not in STALE},
+        **_base(request, source).noted(),
         "model": model_name,
         "adapter": "none" if run.model.adapter is None else adapter or "the model's own",
         "steps": sampling.steps,

@@ -23,7 +23,6 @@ class Configuration:
 
 
 TRUE_SCENE, TRUE_PLAIN, BASE, BOTH, HARMONIZED = "true_scene", "true_plain", "base", "both", "both_irh"
-_SMOOTHING = 1.0  # cells: raw maps (N = 0) are grainy
 
 CONFIGURATIONS: tuple[Configuration, ...] = (
     Configuration(name=BASE, title="base model alone", adapter=False, layered=False),
@@ -32,8 +31,7 @@ CONFIGURATIONS: tuple[Configuration, ...] = (
     Configuration(name="caca", title="CACA", attention=LayerAttentionConfig(lssa=False)),
     Configuration(name=BOTH, title="CACA + LSSA"),
     Configuration(name=HARMONIZED, title="CACA + LSSA + IRH", harmonization=HarmonizationConfig()),
-    Configuration(name="training_free", title="training-free (N = 0, no adapter)", adapter=False,
-                  attention=LayerAttentionConfig(smoothing=_SMOOTHING)),
+    Configuration(name="training_free", title="training-free (N = 0, no adapter)", adapter=False),
 )
 
 

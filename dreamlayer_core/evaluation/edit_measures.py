@@ -15,7 +15,7 @@ from torch import Tensor
 from ..attention import resize_map
 from ..composite import flatten, gray_fill
 from ..config import HarmonizationConfig, InversionConfig, InversionMethod, LayerAttentionConfig, SamplingConfig
-from ..decomposition import decompose, invert_pictures, joint_mask
+from ..decomposition import decompose, invert_pictures
 from ..derived import with_light_of
 from ..diffusers_unet import layer_attention
 from ..edited_pixels import own_center, unseen_cells
@@ -24,7 +24,7 @@ from ..edits import LayerEdit
 from ..effects import find_effects, move_effects, with_effects
 from ..filling import fill_smoothly
 from ..guidance import Guided
-from ..inversion import relative_error, sample_back
+from ..inversion import joint_mask, relative_error, sample_back
 from ..layers import LayerStack
 from ..pipeline import DreamLayer, LayeredResult
 from ..regeneration import add_layer, complete_layer, regenerate_layer
@@ -157,7 +157,8 @@ class Editor:
             config = InversionConfig(method=method, guidance=guidance)
             found = invert_pictures(self.model, clean, embeddings, prompts, self.sampling.steps, config, attention)
             mask = joint_mask(config, self.model.device)
-            with layer_attention(self.model.unet, embeddings, attention, self.model.adapter, mask=mask) as run:
+            with layer_attention(self.model.unet, embeddings, attention, self.model.adapter, mask=mask,
+                                 additions=self.model.additions) as run:
                 sampling = replace(self.sampling, guidance=guidance)
                 back, _ = sample_back(Guided(self.model, run, embeddings, prompts, sampling), found)
             values[f"round_trip_{guidance:g}"] = [relative_error(back[:, -1:], clean[:, -1:])]

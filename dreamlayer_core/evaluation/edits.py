@@ -90,7 +90,7 @@ def measure_edits(model: DreamLayer, options: EditOptions) -> EditResults:
 
 
 def _settings(model: DreamLayer, options: EditOptions) -> dict[str, str]:
-    parts = (model.unet, model.vae, model.text_encoder, model.decoder, model.adapter)
+    parts = (model.unet, model.vae, *model.text_encoders.models, model.decoder, model.adapter)
     return {
         "model": weights_digest(*parts), "steps": str(options.steps), "guidance": str(options.guidance),
         "seed": str(options.seed), "views": str(options.views), "precision": "bf16" if options.half else "fp32",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -13,9 +13,11 @@ from ..composite import gray_fill
 from ..config import HarmonizationConfig, SamplingConfig
 from ..pipeline import DreamLayer, LayeredResult
 from ..prompts import LayerPrompts
-from ..sampling import DdimStepper, Trajectory, initial_noise, sample_layers
+from ..sampling import Stepper, Trajectory, initial_noise, sample_layers
 from ..scenes import Scene
+from ..schedulers import stepper_for
 from ..stack_latents import noised_trajectory, pad_alphas
+from ..text_encoders import TextRows
 from .configurations import Configuration
 from .pictures import LayeredPicture, true_pictures
 
@@ -51,8 +53,8 @@ class Sampler:
         return torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.half)
 
     @property
-    def _stepper(self) -> DdimStepper:
-        return DdimStepper(self.model.schedule, self.sampling.steps)
+    def _stepper(self) -> Stepper:
+        return stepper_for(self.sampling, self.model.schedule)
 
     @torch.no_grad()
     def pictures(
@@ -81,7 +83,7 @@ class Sampler:
         for one in (configuration, *more):
             config = one.harmonization
             finals[one.name] = layers if config is None else self._harmonized(
-                model, scenes, layers, result.trajectory.between(config))
+                model, scenes, layers, result.trajectory.between(config, self.model.schedule))
         return finals
 
     def _harmonized(
@@ -103,13 +105,11 @@ class Sampler:
         model, (width, height) = replace(self.model, adapter=None), _size(scenes)
         # The text's own row among the layers is its plain encoding; a picture needs a foreground to be encoded at all.
         embeddings = model.encode([LayerPrompts(s.whole_caption, ("",)) for s in scenes])
-        positive = torch.stack([e.embeddings[0] for e in embeddings])
-        negative = model.negative([LayerPrompts("", ("",))], 1, positive.shape[1]).expand_as(positive)
-        text, unet, guidance = torch.cat([negative, positive]), cast(Any, model.unet), self.sampling.guidance
+        negative = model.negative([LayerPrompts("", ("",))], len(scenes), embeddings[0].length)
+        text, guidance = TextRows.joined([negative, *(e.rows[:1] for e in embeddings)]), self.sampling.guidance
 
         def denoise(latents: Tensor, timestep: int) -> Tensor:
-            both = torch.cat([latents[:, 0], latents[:, 0]]).to(unet.dtype)
-            without, given = cast(Tensor, unet(both, timestep, text).sample).chunk(2)
+            without, given = model.predict(torch.cat([latents[:, 0], latents[:, 0]]), timestep, text).chunk(2)
             return (without + guidance * (given - without)).to(latents.dtype)[:, None]
 
         grid = (height // model.vae_scale, width // model.vae_scale)

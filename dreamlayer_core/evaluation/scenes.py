@@ -89,7 +89,7 @@ def evaluate(
 
 
 def _settings(model: DreamLayer, classifier: SceneClassifier, options: EvaluationOptions) -> dict[str, str]:
-    parts = (model.unet, model.vae, model.text_encoder, model.decoder, model.adapter)
+    parts = (model.unet, model.vae, *model.text_encoders.models, model.decoder, model.adapter)
     return {
         "model": weights_digest(*parts), "classifier": weights_digest(classifier), "steps": str(options.steps),
         "guidance": str(options.guidance), "seed": str(options.seed), "views": str(options.views),

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from ..losses import noise_loss
-from ..prompts import ClipTokens, LayerPrompts, encode_stacks, token_windows
+from ..prompts import LayerPrompts, encode_stacks
 from ..schedule import NoiseSchedule
+from ..text_encoders import ClipEncoder, ClipTokens, TextEncoders, token_windows
 from .latents import LatentCache
 from .sheets import picture_sheet
 
@@ -81,19 +82,19 @@ class _BaseLoss(nn.Module):
     def __init__(self, text_encoder: CLIPTextModel, unet: UNet2DConditionModel, tokens: ClipTokens) -> None:
         super().__init__()
         self.text_encoder, self.unet = text_encoder, unet
-        self._tokens = tokens
-
-    def _hidden(self, ids: Tensor) -> Tensor:
-        return self.text_encoder(ids.to(self.text_encoder.device)).last_hidden_state.float()
+        # not a submodule: its weights are the text encoder's
+        self._encoders = (TextEncoders(tokens, [ClipEncoder(text_encoder, tokens.pad_token_id)]),)
 
     def encode(self, prompts: Sequence[str | LayerPrompts]) -> Tensor:
         """(b, S, D): a text alone (its first window), or the global row of layers' prompts."""
         texts = [p for p in prompts if isinstance(p, str)]
         stacks = [p for p in prompts if isinstance(p, LayerPrompts)]
-        windows = torch.tensor([token_windows(self._tokens.encode(text), self._tokens)[0] for text in texts])
-        alone = iter(self._hidden(windows) if texts else ())
-        layered = iter(encode_stacks(stacks, self._tokens, self._hidden))
-        return torch.stack([next(alone) if isinstance(p, str) else next(layered).embeddings[-1] for p in prompts])
+        (encoders,) = self._encoders
+        windows = torch.tensor([token_windows(encoders.ids(text), encoders.tokens)[0] for text in texts])
+        alone = iter(encoders.encoders[0](windows)[0] if texts else ())
+        layered = iter(encode_stacks(stacks, encoders))
+        rows = [next(alone) if isinstance(p, str) else next(layered).embeddings[-1] for p in prompts]
+        return torch.stack(rows).float()
 
     def forward(self, batch: _Batch) -> dict[str, Tensor]:
         noisy = SCHEDULE.add_noise(batch.latents, batch.noise, batch.timesteps)

@@ -18,6 +18,7 @@ from ..diffusers_unet import find_sites, kv_projections, layer_attention
 from ..losses import LossWeights, context_loss, layout_loss, noise_loss, total_loss
 from ..pipeline import DreamLayer
 from ..prompts import LayeredEmbedding, LayerPrompts
+from ..text_encoders import TextRows
 from ..weights import AdapterSettings, save_adapter
 from .latents import LatentCache
 from .sheets import picture_sheet
@@ -76,7 +77,7 @@ class _AdapterLoss(nn.Module):
               layer_attention(model.unet, embeddings, LayerAttentionConfig(), self.adapter, training=True) as run):
             run.begin(0, (noisy.shape[-2], noisy.shape[-1]))
             run.gate = (batch.timesteps >= self.adapter.settings.context_threshold).float() * batch.kept
-            output = model.unet(noisy.contiguous(memory_format=torch.channels_last), batch.timesteps.repeat_interleave(rows), text).sample
+            output = model.predict(noisy.contiguous(memory_format=torch.channels_last), batch.timesteps.repeat_interleave(rows), text)
             maps, own = run.context_map, run.foreground_map
         assert maps is not None and own is not None
         noise = noise_loss(output.float().unflatten(0, (stacks, rows)),
@@ -87,10 +88,10 @@ class _AdapterLoss(nn.Module):
         return {"loss": total_loss(noise, context, layout, self.weights), "noise": noise.detach(),
                 "context": context.detach(), "layout": layout.detach()}
 
-    def _text(self, embeddings: list[LayeredEmbedding], batch: _Batch) -> Tensor:
-        text = torch.stack([e.embeddings for e in embeddings])
-        empty = self._model[0].negative([LayerPrompts("", ("",))], 1, text.shape[2])
-        return torch.where(batch.kept[:, None, None, None], text, empty[None]).flatten(0, 1)
+    def _text(self, embeddings: list[LayeredEmbedding], batch: _Batch) -> TextRows:
+        text, rows = TextRows.joined([e.rows for e in embeddings]), len(embeddings[0].embeddings)
+        empty = self._model[0].negative([LayerPrompts("", ("",))] * len(embeddings), rows, embeddings[0].length)
+        return text.where(batch.kept.repeat_interleave(rows), empty)
 
 
 class AdapterStage:

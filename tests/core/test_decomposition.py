@@ -110,7 +110,7 @@ def test_a_model_of_stable_diffusions_shape(method: str, tiny_dreamlayer: DreamL
     model = replace(tiny_dreamlayer, unet=sd15_shaped_unet(), adapter=None, schedule=NoiseSchedule())
     found = _decompose(model, inversion={"method": method})
     assert bool(torch.isfinite(found.result.latents).all())
-    assert found.result.context_maps is not None and found.result.context_maps.shape == (1, 2, 4, 4)
+    assert found.result.context_maps is not None and found.result.context_maps.shape == (1, 2, 16, 16)
 
 
 def test_harmonisation_and_the_trajectory_on_request(plain: Decomposition, tiny_dreamlayer: DreamLayer) -> None:

@@ -272,7 +272,7 @@ def test_a_trajectory_on_the_cpu_is_edited_with_a_model_on_another_device(
     tiny_dreamlayer: DreamLayer, drawn: LayerStack, path: Trajectory
 ) -> None:
     model = copy.deepcopy(tiny_dreamlayer)
-    for part in (model.unet, model.vae, model.text_encoder, model.decoder, model.adapter):
+    for part in (model.unet, model.vae, model.text_encoders, model.decoder, model.adapter):
         if part is not None:
             part.to("cuda")
     changes = [LayerChange(layer=1, op=LayerEdit(dx=5)), LayerChange(layer=0, op=LayerEdit(dx=8))]

@@ -108,7 +108,7 @@ def test_the_base_model_alone_is_plain_guided_ddim_of_the_whole_prompt(sampler):
     picture = sampler.pictures([scene], BY_NAME[BASE])[BASE][0]
     stock = dataclasses.replace(model, adapter=None)
     text = stock.encode([LayerPrompts(scene.whole_caption, ("",))])[0].embeddings[:1]
-    text = torch.cat([stock.negative([LayerPrompts("", ("",))], 1, text.shape[1]), text])
+    text = torch.cat([stock.negative([LayerPrompts("", ("",))], 1, text.shape[1]).embeddings, text])
     scheduler: Any = DDIMScheduler(
         beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False, steps_offset=1, **cast(Any, SCHEDULE))
     scheduler.set_timesteps(10)

@@ -40,8 +40,8 @@ def test_the_prediction_type_is_read(tiny_folder: Path) -> None:
         ({"num_train_timesteps": 0}, "in 0.0 steps"),
         ({"beta_end": 2.0}, "betas 0.00085 to 2.0"),
         ({"beta_end": float("nan")}, "betas 0.00085 to nan"),
-        ({"rescale_betas_zero_snr": True}, "trained or rescaled betas"),
-        ({"trained_betas": [0.1]}, "trained or rescaled betas"),
+        ({"rescale_betas_zero_snr": True}, "trained betas, or rescaled"),
+        ({"trained_betas": [0.1]}, "trained betas, or rescaled"),
     ],
 )
 def test_schedules_of_another_kind_are_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 PROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 # Of ComfyUI 0.33.0's requirements.txt, those that the pack imports; and ComfyUI's own modules.
 COMFYUI = {"einops", "numpy", "PIL", "pydantic", "safetensors", "torch"}
-COMFYUI_MODULES = {"comfy", "comfy_api", "folder_paths", "latent_preview", "node_helpers"}
+COMFYUI_MODULES = {"comfy_extras", "comfy", "comfy_api", "folder_paths", "latent_preview", "node_helpers"}
 DISTRIBUTIONS = {"PIL": "pillow", "psd_tools": "psd-tools"}
 PSD = "dreamlayer_core/formats/psd.py"
 

@@ -214,7 +214,7 @@ def test_with_everything_off_every_row_is_an_ordinary_picture(tiny_dreamlayer: D
     found = _generate(model, attention=off)
     assert found.context_maps is None
     (embedding,) = model.encode([PROMPTS])
-    text = torch.cat([model.negative([PROMPTS], 4, embedding.length), embedding.embeddings])
+    text = torch.cat([model.negative([PROMPTS], 4, embedding.length).embeddings, embedding.embeddings])
     latents = initial_noise((4, 4, 16, 16), 5)[0]
     timesteps = model.schedule.timesteps(4)
     with torch.no_grad():
@@ -272,7 +272,7 @@ def test_harmonisation_is_one_row_under_the_global_prompt(tiny_dreamlayer: Dream
     shared = model.adapter.weights().shared_kv
     unet.load_state_dict({**unet.state_dict(), **{f"{name}.weight": w for name, w in shared.items()}})
     (embedding,) = model.encode([PROMPTS])
-    text = torch.cat([model.negative([PROMPTS], 1, embedding.length), embedding.embeddings[-1:]])
+    text = torch.cat([model.negative([PROMPTS], 1, embedding.length).embeddings, embedding.embeddings[-1:]])
     (kept,) = (s for s in steps if 400 <= s.timestep <= 600)
     with torch.no_grad():
         alphas = resize_alpha(model.decode(plain.latents, views=1)[2], (16, 16))[0]
@@ -401,9 +401,9 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "no vocabulary": (
         lambda f: [p.unlink() for p in (f / "tokenizer").glob("*.json")], "tokenizer: no tokenizer.json, nor"),
     "damaged vocabulary": (lambda f: (f / "tokenizer/tokenizer.json").write_text("{"), "tokenizer: cannot be loaded"),
-    "truncated decoder": (lambda f: _cut(f / "layer_decoder.safetensors"), "layer_decoder.safetensors: truncated"),
+    "truncated decoder": (lambda f: _cut(f / "layer_decoder.safetensors"), "layer_decoder.safetensors: this is a truncated"),
     "no decoder": (lambda f: (f / "layer_decoder.safetensors").unlink(), "no layer_decoder.safetensors in it"),
-    "truncated adapter": (lambda f: _cut(f / "adapter.safetensors"), "adapter.safetensors: truncated"),
+    "truncated adapter": (lambda f: _cut(f / "adapter.safetensors"), "adapter.safetensors: this is a truncated"),
     "no scheduler": (lambda f: shutil.rmtree(f / "scheduler"), "no scheduler in it; a model folder holds unet, vae"),
 }
 

@@ -5,7 +5,7 @@ import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
 from dreamlayer_core.errors import InputError
-from dreamlayer_core.schedule import NoiseSchedule, PredictionType
+from dreamlayer_core.schedule import GivenSchedule, NoiseSchedule, PredictionType
 
 TYPES: tuple[PredictionType, ...] = ("epsilon", "v_prediction")
 
@@ -65,6 +65,24 @@ def test_a_perfect_output_gives_back_picture_and_noise(prediction_type: Predicti
     found = schedule.clean_and_noise(target, noisy, timestep)
     torch.testing.assert_close(found[0], clean, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(found[1], noise, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("prediction_type", TYPES)
+@pytest.mark.parametrize("timestep", [1, 400, 999])
+def test_the_output_is_found_from_the_picture_that_it_means(prediction_type: PredictionType, timestep: int) -> None:
+    schedule, output, noisy = NoiseSchedule(prediction_type=prediction_type), _draw(4, 3, 3), _draw(4, 3, 3, seed=1)
+    clean, _ = schedule.clean_and_noise(output, noisy, timestep)
+    torch.testing.assert_close(schedule.output(clean, noisy, timestep), output, rtol=1e-3, atol=1e-3)
+
+
+def test_a_models_own_noise_levels_make_the_same_schedule() -> None:
+    usual, clean, noise = NoiseSchedule(), _draw(4, 3, 3), _draw(4, 3, 3, seed=1)
+    signal = usual.alphas_cumprod
+    given = GivenSchedule(sigmas=((1 - signal) / signal).sqrt())
+    torch.testing.assert_close(given.alphas_cumprod, signal, rtol=1e-5, atol=0)
+    noisy = given.add_noise(clean, noise, 700)
+    torch.testing.assert_close(noisy, usual.add_noise(clean, noise, 700))
+    torch.testing.assert_close(given.exploding(noisy, 700), clean + given.sigmas[700] * noise)
 
 
 def test_timesteps_may_differ_over_the_leading_axes() -> None:

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from dreamlayer_core.attention.shared import resize_map
-from dreamlayer_core.attention.steering import ContextSteering, box_mask, steer_maps
+from dreamlayer_core.attention.steering import ContextSteering, box_mask, steer_latents, steer_maps, steering_part
 from dreamlayer_core.config import LayerAttentionConfig
 from dreamlayer_core.diffusers_unet import layer_attention
 from dreamlayer_core.errors import InputError
@@ -125,3 +125,23 @@ def test_steering_needs_caca_and_fitting_stacks() -> None:
         _call(900, config=off, steering={1: ContextSteering(mask=torch.ones(2, 2))})
     with pytest.raises(InputError, match="got 3 masks for layer 1 of 1 stacks"):
         _call(900, steering={1: ContextSteering(mask=torch.ones(3, 2, 2))})
+
+
+def test_masks_of_a_picture_lie_over_its_latents() -> None:
+    """At another size than the picture's, and 0 where the latents reach beyond it."""
+    steering = {2: ContextSteering(mask=torch.ones(20, 30), mode="multiply")}
+    found = steer_latents(steering, (30, 20), (60, 40), (64, 64))[2]
+    assert found.mode == "multiply" and found.mask.shape == (64, 64)
+    assert bool((found.mask[:40, :60] == 1).all()) and float(found.mask.sum()) == 2400
+    with pytest.raises(InputError, match="got a mask for layer 2 of 30x20 for a picture of 40x40 pixels; give its shape"):
+        steer_latents(steering, (40, 40), (40, 40), (64, 64))
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 12), (8, 12)])
+def test_a_part_of_the_stacks_and_of_the_area(shape: tuple[int, ...]) -> None:
+    mask = _mask(*shape)
+    whole = steering_part({1: ContextSteering(mask=mask)}, [0, 1, 2])[1].mask
+    part = steering_part({1: ContextSteering(mask=mask)}, [2, 0], (2, 3, 1, 2), scale=2)[1].mask
+    assert torch.equal(whole, mask)
+    expected = mask[[2, 0]] if mask.ndim == 3 else mask
+    assert torch.equal(part, expected[..., 2:6, 4:10])

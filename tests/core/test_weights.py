@@ -182,7 +182,7 @@ def test_values_that_are_not_finite_are_counted(saved: Path, value: float) -> No
 
 def test_whole_numbers_are_no_weights(saved: Path) -> None:
     rewrite(saved, tensors=lambda tensors: tensors.update(layer_assign=torch.zeros(3, 6, dtype=torch.int8)))
-    fails(saved, r"layer_assign is torch\.int8; convert")
+    fails(saved, "a DreamLayer adapter, stored in 8 bits or fewer; give it in float16, bfloat16 or float32")
 
 
 def test_another_version_is_refused(saved: Path) -> None:
@@ -247,13 +247,13 @@ def test_settings_are_checked(saved: Path, changed: dict[str, object], message: 
 def test_a_truncated_file_is_told_from_a_damaged_one(saved: Path) -> None:
     content = saved.read_bytes()
     for length, message in (
-        (len(content) - 1, f"truncated: {len(content) - 1} of {len(content)} bytes"),
-        (200, "within its header"),
+        (len(content) - 1, f"a truncated safetensors file: its header promises {len(content)} bytes, it has {len(content) - 1}; fetch it again"),
+        (200, "it ends within its header, at 200 bytes"),
     ):
         saved.write_bytes(content[:length])
         fails(saved, message)
     saved.write_bytes(content + b"more")
-    fails(saved, f"damaged: {len(content) + 4} of {len(content)} bytes")
+    fails(saved, f"a damaged safetensors file: its header promises {len(content)} bytes, it has {len(content) + 4}")
     saved.write_bytes(content[:8] + content[8:].replace(b'"dtype":"F32"', b'"dtype":"F99"', 1))
     fails(saved, "damaged")
 
@@ -261,7 +261,7 @@ def test_a_truncated_file_is_told_from_a_damaged_one(saved: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "not a safetensors file .0 bytes"),
+        (b"", "an empty file .0 bytes"),
         (b"hello, this is a text of mine", "not a safetensors file"),
         (b"<!DOCTYPE html><html>", "a web page"),
         (b"version https://git-lfs.github.com/spec/v1\noid", "a Git LFS pointer"),
@@ -283,13 +283,13 @@ def test_a_pickle_is_never_opened(tmp_path: Path) -> None:
 
     path = tmp_path / "model.pt"
     torch.save({"layer_assign": Trap()}, path)
-    fails(path, "zip archive or pickled PyTorch checkpoint")
+    fails(path, "a pickled PyTorch checkpoint, which is never opened")
     assert not (tmp_path / "sprung").exists()
 
 
 def test_a_path_without_a_file_is_told(tmp_path: Path) -> None:
     fails(tmp_path / "none.safetensors", "no such file")
-    fails(tmp_path, "a folder; give a .safetensors file")
+    fails(tmp_path, "a folder; give a DreamLayer adapter in a safetensors file")
 
 
 @pytest.mark.parametrize(
@@ -297,7 +297,7 @@ def test_a_path_without_a_file_is_told(tmp_path: Path) -> None:
     [
         ("hookers.layers.0.to_q_lora.0.down.weight", "LayerDiffuse's attention weights for SD1.5"),
         ("diffusion_model.x::lora::0", "LayerDiffuse's weight patches for SDXL"),
-        ("model.diffusion_model.input_blocks.0.0.weight", "a whole Stable Diffusion checkpoint"),
+        ("model.diffusion_model.input_blocks.0.0.weight", "a UNet of Stable Diffusion alone"),
         ("lora_unet_down.lora_up.weight", "a LoRA"),
         ("text_model.final_layer_norm.weight", "a text encoder"),
         ("blocks.16.weight", "LayerDiffuse's transparent encoder"),

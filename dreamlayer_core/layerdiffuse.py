@@ -1,0 +1,214 @@
+"""LayerDiffuse's published attention weights as rows' own weights (Zhang and Agrawala 2024), in plain torch.
+
+SD1.5: one frame (a transparent picture), three (foreground, background, blend) or two with a control picture; rows are
+the frames of one picture. SDXL: weight patches. In DreamLayer, weights of one frame are those of the foreground rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .errors import InputError, WeightsError
+from .layerdiffuse_encoder import silu_convolutions, widening_strides
+from .row_weights import RowAddition, RowDelta, Rows, row_weights
+
+__all__ = ["PARTS", "ControlEncoder", "FrameSite", "LayerDiffuse", "LayerDiffuseAttention", "LayerDiffusePatches",
+           "TemporalAttention", "frame_attention"]
+
+PARTS = {"to_q": "to_q", "to_k": "to_k", "to_v": "to_v", "to_out": "to_out.0"}
+"""Projection in a file -> module of an attention layer."""
+
+
+class TemporalAttention(nn.Module):
+    """Attention of every token over the frames of its picture."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.n = nn.LayerNorm(width, eps=1e-6)
+        self.i, self.q, self.k, self.v, self.o = (nn.Linear(width, width) for _ in range(5))
+
+    def forward(self, hidden: Tensor, heads: int | None) -> Tensor:
+        """hidden (stacks, frames, n, c) -> what is added to it; ``heads`` None: every frame alone, its own value."""
+        tokens = self.i(self.n(hidden.to(self.i.weight)))
+        if heads is None:
+            return self.o(self.v(tokens)).to(hidden)
+        query, key, value = (
+            rearrange(to(tokens), "stack frame n (h d) -> (stack n) h frame d", h=heads)
+            for to in (self.q, self.k, self.v))
+        attended = functional.scaled_dot_product_attention(query, key, value)
+        return self.o(rearrange(attended, "(stack n) h frame d -> stack frame n (h d)", stack=len(hidden))).to(hidden)
+
+
+class ControlEncoder(nn.Module):
+    """A control picture -> features at an 8th (as published), a 16th, … of its size."""
+
+    def __init__(self, first: Sequence[int], others: Sequence[Sequence[int]]) -> None:
+        super().__init__()
+        self.blocks_0 = silu_convolutions(first, widening_strides(first))
+        for number, widths in enumerate(others, 1):
+            self.add_module(f"blocks_{number}", silu_convolutions(widths, (2, *(1 for _ in widths[2:]))))
+
+    def forward(self, picture: Tensor) -> dict[int, Tensor]:
+        """picture (3, H, W) in [0, 1] -> features (1, c, h, w) by their number of cells."""
+        features = picture[None].to(next(self.parameters())) * 2 - 1
+        found = dict[int, Tensor]()
+        for block in self.children():
+            features = cast(Tensor, block(features))
+            found[features.shape[-2] * features.shape[-1]] = features
+        return found
+
+
+class FrameSite(nn.Module):
+    """One attention layer: projections by frame (frame, …), temporal part, convolutions of the control."""
+
+    def __init__(
+        self, up: Mapping[str, Tensor], down: Mapping[str, Tensor], temporal: TemporalAttention,
+        control: Sequence[nn.Sequential] = (),
+    ) -> None:
+        super().__init__()
+        self.up, self.down = (
+            nn.ParameterDict({part: nn.Parameter(w, requires_grad=False) for part, w in side.items()})
+            for side in (up, down))
+        self.temporal = temporal
+        self.control = nn.ModuleList(control)
+
+    def deltas(self, name: str, rows: Rows) -> dict[str, list[RowAddition]]:
+        """Of the projections of an attention layer: one frame's for all the rows, else one frame for each row."""
+        def frames(weight: Tensor) -> Tensor:
+            return weight[0] if len(weight) == 1 else weight
+
+        return {f"{name}.{module}": [RowDelta(rows=rows, up=frames(self.up[part]), down=frames(self.down[part]))]
+                for part, module in PARTS.items()}
+
+
+@dataclass(kw_only=True, eq=False)
+class _AfterAttention:
+    """What rows add after an attention layer: the control that its input has, and the temporal part of their sum."""
+
+    rows: Rows
+    site: FrameSite
+    heads: int | None = None
+    signals: Mapping[int, Tensor] | None = None
+    _control: Tensor | None = None
+
+    def check(self, module: nn.Module) -> None:
+        pass  # its widths are those of the projections
+
+    def add(self, output: Tensor, source: Tensor) -> None:
+        own = self.site.temporal(source + output, self.heads)
+        output.add_(own if self.signals is None else own + self.control(source))
+
+    def control(self, tokens: Tensor) -> Tensor:
+        """(frames, n, c): the same at every step, so made once."""
+        if self._control is None or self._control.shape[1] != tokens.shape[-2]:
+            made = [convolve(self._features(tokens.shape[-2])) for convolve in self.site.control]
+            self._control = rearrange(torch.cat(made), "frame c h w -> frame (h w) c").to(tokens)
+        return self._control
+
+    def _features(self, cells: int) -> Tensor:
+        if cells not in (signals := self.signals or {}):
+            raise InputError(
+                f"got latents with a stage of {cells} cells, but a control picture with stages of {sorted(signals)}; "
+                "give a picture of the size that the latents decode to")
+        return signals[cells]
+
+    def before(self, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        """A hook: the control is added to the input of the layer."""
+        tokens = cast(Tensor, inputs[0]).unflatten(0, (-1, len(self.site.control)))
+        return ((tokens + self.control(tokens)).flatten(0, 1), *inputs[1:])
+
+
+class LayerDiffuseAttention(nn.Module):
+    """Weights of all attention layers of SD1.5, down blocks first, the middle block last.
+
+    ``frames``: 1 (a transparent picture), 3 (foreground, background, blend) or 2 with an ``encoder`` of a control
+    picture: background and blend, given the foreground, or foreground and blend, given the background.
+    """
+
+    def __init__(self, sites: Sequence[FrameSite], encoder: ControlEncoder | None = None) -> None:
+        super().__init__()
+        self.sites, self.encoder = nn.ModuleList(sites), encoder
+
+    @property
+    def frames(self) -> int:
+        return len(self._sites[0].up["to_q"])
+
+    @property
+    def _sites(self) -> list[FrameSite]:
+        return cast("list[FrameSite]", list(self.sites))
+
+    def named_sites(self, names: Sequence[str]) -> list[tuple[str, FrameSite]]:
+        """Attention layers of a UNet, under diffusers' names, with their weights. WeightsError for another number."""
+        ordered = sorted(names, key=lambda name: name.startswith("mid_block"))
+        if len(ordered) != len(self.sites):
+            raise WeightsError(
+                f"weights of {len(self.sites)} attention layers, but this UNet has {len(ordered)}; give weights of this "
+                "base model")
+        return list(zip(ordered, self._sites, strict=True))
+
+    def additions(self, names: Sequence[str], rows: Rows = "foreground") -> dict[str, list[RowAddition]]:
+        """What rows, each a picture of its own, add at attention layers of a UNet. WeightsError for several frames."""
+        if self.frames != 1:
+            raise WeightsError(
+                f"weights of {self.frames} frames, which belong together as the rows of one picture; for single rows "
+                "give layer_sd15_transparent_attn, or use these with layerdiffuse_attention")
+        found = dict[str, list[RowAddition]]()
+        for name, site in self.named_sites(names):
+            found |= site.deltas(name, rows)
+            found[name] = [_AfterAttention(rows=rows, site=site)]
+        return found
+
+
+class LayerDiffusePatches(nn.Module):
+    """Weight patches of SDXL's UNet, by ldm's names of its linear layers: see `RowDelta`."""
+
+    def __init__(self, up: Mapping[str, Tensor], down: Mapping[str, Tensor], scales: Mapping[str, float]) -> None:
+        super().__init__()
+        self.up, self.down = (nn.ParameterDict({name.replace(".", "/"): nn.Parameter(w, requires_grad=False)
+                                                for name, w in side.items()}) for side in (up, down))
+        self.scales = {name.replace(".", "/"): scale for name, scale in scales.items()}
+
+    def additions(self, name_of: Callable[[str], str], rows: Rows = "foreground") -> dict[str, list[RowAddition]]:
+        """What rows add at linear layers of a UNet; ``name_of`` ldm's name is the UNet's own."""
+        def delta(key: str) -> RowDelta:
+            down = self.down[key] if key in self.down else None
+            return RowDelta(rows=rows, up=self.up[key], down=down, scale=self.scales.get(key, 1.0))
+
+        return {name_of(key.replace("/", ".")): [delta(key)] for key in self.up}
+
+
+LayerDiffuse = LayerDiffuseAttention | LayerDiffusePatches
+
+
+@contextmanager
+def frame_attention(
+    model: nn.Module, names: Sequence[str], weights: LayerDiffuseAttention, picture: Tensor | None = None
+) -> Generator[None]:
+    """LayerDiffuse's own way until leaving: rows are the frames of one picture, ((pictures frames), …), joined.
+
+    ``names`` are the attention layers of ``model``. ``picture`` (3, H, W) in [0, 1] is the control of the conditional
+    weights, on gray where it is transparent. Raises InputError for a picture too many or too few, WeightsError for
+    weights that do not fit.
+    """
+    if (picture is None) != (weights.encoder is None):
+        raise InputError("got weights without a control and a picture; leave it out" if weights.encoder is None
+                         else "got conditional weights without a picture; give the foreground or background")
+    signals = None if weights.encoder is None or picture is None else weights.encoder(picture)
+    rows, additions, controls = range(weights.frames), dict[str, list[RowAddition]](), dict[str, _AfterAttention]()
+    for name, site in weights.named_sites(names):
+        heads = int(cast(Any, model.get_submodule(name)).heads) if weights.frames > 1 else None
+        controls[name] = _AfterAttention(rows=rows, site=site, heads=heads, signals=signals)
+        additions |= {**site.deltas(name, rows), name: [controls[name]]}
+    with ExitStack() as undo:
+        undo.enter_context(row_weights(model, additions, weights.frames))
+        for name in controls if signals is not None else ():
+            undo.callback(model.get_submodule(name).register_forward_pre_hook(controls[name].before).remove)
+        yield

@@ -1,0 +1,41 @@
+"""LayerDiffuse's weights on diffusers' UNet2DConditionModel: on foreground rows, and as LayerDiffuse itself uses them."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from functools import partial
+
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from torch import Tensor
+
+from .diffusers_unet import find_sites
+from .layerdiffuse import LayerDiffuse, LayerDiffuseAttention, frame_attention
+from .layerdiffuse_files import diffusers_name
+from .row_weights import RowAddition, Rows
+
+__all__ = ["layerdiffuse_additions", "layerdiffuse_attention"]
+
+
+def layerdiffuse_additions(
+    unet: UNet2DConditionModel, weights: LayerDiffuse, rows: Rows = "foreground"
+) -> dict[str, list[RowAddition]]:
+    """What rows add at modules of ``unet``, for ``layer_attention``. WeightsError for weights of several frames."""
+    if isinstance(weights, LayerDiffuseAttention):
+        return weights.additions(find_sites(unet, None).all, rows)
+    return weights.additions(partial(diffusers_name, layers=int(unet.config["layers_per_block"])), rows)
+
+
+@contextmanager
+def layerdiffuse_attention(
+    unet: UNet2DConditionModel, weights: LayerDiffuseAttention, picture: Tensor | None = None
+) -> Generator[None]:
+    """LayerDiffuse's own way until leaving: a batch has the frames of each picture side by side, ((pictures frames), …).
+
+    Frames: foreground, background, blend (joint); background, blend (fg2bg); foreground, blend (bg2fg). Text embeddings
+    are each frame's own. ``picture`` (3, H, W) in [0, 1] on gray is what the conditional weights go by. ``weights`` come
+    to the UNet's device and dtype. Raises InputError for a picture too many or too few, WeightsError for weights of
+    another base.
+    """
+    with frame_attention(unet, find_sites(unet, None).all, weights.to(unet.device, unet.dtype), picture):
+        yield

@@ -1,0 +1,144 @@
+"""A linear layer whose rows have weights of their own: y = W x, plus Δ x for the rows that have a Δ (Hu et al. 2021).
+
+A batch is made of whole stacks of layers, ((stacks rows), …, c). The foregrounds' own K and V, LayerDiffuse's weights of
+every frame and a user's LoRA on one layer are all deltas. Where no row has one, the module stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .errors import InputError, WeightsError
+
+__all__ = ["RowAddition", "RowDelta", "Rows", "add_rows", "check_additions", "row_weights", "select_rows"]
+
+Rows = Literal["background", "foreground", "global"] | int | range
+"""Which rows of a stack: those of a role, one by its index from the bottom, or some at equal distances."""
+
+
+class RowAddition(Protocol):
+    """What some rows add to the output of a module."""
+
+    @property
+    def rows(self) -> Rows: ...
+
+    def check(self, module: nn.Module) -> None:
+        """Raises WeightsError where it does not fit the module."""
+        ...
+
+    def add(self, output: Tensor, source: Tensor) -> None:
+        """Add in place to ``output``, the module's of ``source``; both (stacks, R, …), the chosen rows alone."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RowDelta:
+    """Δ = scale · up · down, or scale · up where ``down`` is None: what some rows add to the weight of a linear layer.
+
+    up (out, r) and down (r, in), or (out, in) alone: one for all these rows. With a leading axis of R: one for each.
+    """
+
+    rows: Rows
+    up: Tensor
+    down: Tensor | None = None
+    scale: float = 1.0
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(out, in) of the weight that it adds to."""
+        return self.up.shape[-2], (self.up if self.down is None else self.down).shape[-1]
+
+    def check(self, module: nn.Module) -> None:
+        weight = getattr(module, "weight", None)
+        found = tuple(weight.shape) if isinstance(weight, Tensor) else None
+        if found != self.shape:
+            raise WeightsError(f"a delta of {self.shape} for a weight of {found}; give weights of this base model")
+
+    def add(self, output: Tensor, source: Tensor) -> None:
+        hidden = source if self.down is None else _projected(source, self.down)
+        output.add_(_projected(hidden, self.up), alpha=self.scale)
+
+
+def _projected(tokens: Tensor, weight: Tensor) -> Tensor:
+    """Tokens (stacks, R, …, c) by a weight (d, c), or by one of (R, d, c) for each row."""
+    weight = weight.to(tokens)
+    if weight.ndim == 2:
+        return functional.linear(tokens, weight)
+    return torch.einsum("sr...c,rdc->sr...d", tokens, weight)
+
+
+def select_rows(rows: Rows, height: int) -> slice:
+    """The rows of a stack of ``height`` = k + 1; a lone row is the global one. InputError for rows beyond it."""
+    if isinstance(rows, str):
+        first = {"background": 0, "foreground": 1, "global": height - 1}[rows]
+        last = {"background": min(1, height - 1), "foreground": max(1, height - 1), "global": height}[rows]
+        return slice(first, last)
+    chosen = range(rows, rows + 1) if isinstance(rows, int) else rows
+    if not chosen or chosen.step < 1 or chosen[0] < 0 or chosen[-1] >= height:
+        raise InputError(f"got rows {rows} for stacks of {height} rows; give rows of 0 to {height - 1}, upwards")
+    return slice(chosen[0], chosen[-1] + 1, chosen.step)
+
+
+def add_rows(output: Tensor, source: Tensor, additions: Sequence[RowAddition], height: int) -> Tensor:
+    """``output`` ((stacks rows), …) with what rows add to it from ``source``, in place; other rows keep every bit.
+
+    Raises InputError for a batch that is not made of whole stacks.
+    """
+    if len(output) % height:
+        raise InputError(f"got {len(output)} rows; give whole stacks, of {height} rows each")
+    stacked, sources = output.unflatten(0, (-1, height)), source.unflatten(0, (-1, height))
+    for addition in additions:
+        chosen = select_rows(addition.rows, height)
+        if chosen.start < chosen.stop:
+            addition.add(stacked[:, chosen], sources[:, chosen])
+    return output
+
+
+@contextmanager
+def row_weights(model: nn.Module, additions: Mapping[str, Sequence[RowAddition]], height: int) -> Generator[None]:
+    """Let rows of named modules of ``model`` add to their output until leaving, also by an error.
+
+    ``height`` is the rows of every stack in a batch. Modules without an addition are not touched. Raises InputError for
+    rows that a stack lacks, WeightsError for a module that the model lacks or an addition that does not fit it; then
+    nothing is changed.
+    """
+    modules = check_additions(model, additions, height)
+    with ExitStack() as undo:
+        for name, own in additions.items():
+            undo.callback(modules[name].register_forward_hook(_hook(own, height)).remove)
+        yield
+
+
+def check_additions(
+    model: nn.Module, additions: Mapping[str, Sequence[RowAddition]], height: int
+) -> dict[str, nn.Module]:
+    """The modules that have additions, by name, where all fits; raises as `row_weights` does."""
+    return {name: _module(model, name, own, height) for name, own in additions.items()}
+
+
+def _module(model: nn.Module, name: str, additions: Sequence[RowAddition], height: int) -> nn.Module:
+    try:
+        module = model.get_submodule(name)
+    except AttributeError as error:
+        raise WeightsError(f"weights for {name}, which this model lacks; give weights of this base model") from error
+    for addition in additions:
+        select_rows(addition.rows, height)
+        try:
+            addition.check(module)
+        except WeightsError as error:
+            raise WeightsError(f"{name}: {error}") from error
+    return module
+
+
+def _hook(additions: Sequence[RowAddition], height: int) -> Any:
+    def add(_: nn.Module, inputs: tuple[Any, ...], output: object) -> Tensor:
+        return add_rows(cast(Tensor, output), cast(Tensor, inputs[0]), additions, height)
+
+    return add
