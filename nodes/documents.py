@@ -16,11 +16,14 @@ from torch import Tensor
 from ..dreamlayer_core.composite import flatten_rgba
 from ..dreamlayer_core.errors import InputError
 from ..dreamlayer_core.layers import Box, Layer, LayerStack
+from ..dreamlayer_core.placed_edits import placement_map
 from ..dreamlayer_core.placement import cut_out, resize_alpha, transform_layer
 
 __all__ = [
     "flattened",
+    "frame_items",
     "image_from_pictures",
+    "item_map",
     "item_pixels",
     "item_with_pixels",
     "layer_items",
@@ -118,6 +121,22 @@ def layer_items(document: io.Layers.Type) -> list[Item]:
     return sorted(items, key=lambda item: _whole(item, "z_index", 0))
 
 
+def frame_items(document: io.Layers.Type) -> list[Item]:
+    """The items of a document, one for each layer of its stacks: frames that are layers of their own are taken apart."""
+    return [frame for item in layer_items(document) for frame in _frames(item)]
+
+
+def _frames(item: Item) -> list[Item]:
+    image, mask = item.get("image"), item.get("mask")
+    if not isinstance(image, Tensor) or len(image) == 1 or item.get(_FRAMES) == _PICTURES:
+        return [item]
+    masked = isinstance(mask, Tensor) and mask.ndim == 3 and len(mask) > 1
+    bare = {key: value for key, value in item.items() if key not in ("image", "mask")}
+    # As in `_opaque_part`: frames beyond the last mask have none.
+    masks = [mask[i : i + 1] if i < len(mask) else None for i in range(len(image))] if masked else [mask] * len(image)
+    return [bare | {"image": image[i : i + 1], "mask": masks[i]} for i in range(len(image))]
+
+
 def item_pixels(item: Item) -> tuple[Tensor, Tensor]:
     """Colour (b, 3, h, w) and alpha (b, 1, h, w) of an item at its own size, its mask multiplied in."""
     image, name = item.get("image"), item.get("name")
@@ -131,6 +150,13 @@ def item_pixels(item: Item) -> tuple[Tensor, Tensor]:
     pixels = pixels.clamp(0, 1)
     color, alpha = pixels[:, :3], pixels[:, 3:] if pixels.shape[1] == 4 else torch.ones_like(pixels[:, :1])
     return color, alpha * _opaque_part(item, pixels)
+
+
+def item_map(item: Item) -> Tensor:
+    """Where an item of `frame_items` shows the points of its own picture: an affine map (3, 3) to the canvas."""
+    height, width = item["image"].shape[1:3]
+    corner = (_whole(item, "x", 0), _whole(item, "y", 0))
+    return placement_map((width, height), corner, _size(item, width, height), **_turn(item))
 
 
 def item_with_pixels(item: Item, color: Tensor, alpha: Tensor) -> Item:
@@ -191,14 +217,18 @@ def _read_frame(item: Item, color: Tensor, alpha: Tensor, blend_modes: bool) -> 
         opacity=min(max(_number(item, "opacity", 1.0), 0.0), 1.0),
         blend_mode=(item.get("blend_mode") or "normal") if blend_modes else "normal",
     )
-    width, height = _whole(item, "w", 0), _whole(item, "h", 0)
-    return transform_layer(
-        layer,
-        size=(width if width > 0 else layer.width, height if height > 0 else layer.height),
-        flip_horizontal=bool(item.get("flip_h", False)),
-        flip_vertical=bool(item.get("flip_v", False)),
-        rotation=_number(item, "rotation", 0.0),
-    )
+    return transform_layer(layer, size=_size(item, layer.width, layer.height), **_turn(item))
+
+
+def _size(item: Item, width: int, height: int) -> tuple[int, int]:
+    sides = ((_whole(item, "w", 0), width), (_whole(item, "h", 0), height))
+    (wide, high) = (side if side > 0 else own for side, own in sides)
+    return wide, high
+
+
+def _turn(item: Item) -> dict[str, Any]:
+    return {"flip_horizontal": bool(item.get("flip_h", False)), "flip_vertical": bool(item.get("flip_v", False)),
+            "rotation": _number(item, "rotation", 0.0)}
 
 
 def _name(item: Item, index: int) -> str:

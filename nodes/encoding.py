@@ -18,7 +18,7 @@ from ..dreamlayer_core.prompts import MAX_FOREGROUNDS, LayerPrompts
 from .documents import image_from_pictures, stacks_from_layers
 from .sockets import LAYERS_KEY, LatentLayers, LayerPlan, PlanSocket
 
-__all__ = ["NODES"]
+__all__ = ["NODES", "encode_pictures"]
 
 _DEEPEST = 8  # the deepest stage of the UNets is 8 times smaller than the latent
 
@@ -49,11 +49,17 @@ class EncodeRgbaLayers(io.ComfyNode):
     def execute(cls, vae: comfy.sd.VAE, layers: dict[str, Any], plan: LayerPlan | None = None) -> io.NodeOutput:
         stacks = stacks_from_layers(layers)
         rows = _rows(stacks, plan)
-        scale = vae.spacial_compression_decode() * _DEEPEST
-        pictures = torch.cat([_pictures(stack, scale) for stack in stacks])
+        pictures = torch.cat([_pictures(stack) for stack in stacks])
         about = LatentLayers(
             plan=plan or _own_plan(stacks[0]), rows=rows, width=stacks[0].width, height=stacks[0].height)
-        return io.NodeOutput({"samples": vae.encode(image_from_pictures(pictures)), LAYERS_KEY: about})
+        return io.NodeOutput({"samples": encode_pictures(vae, pictures), LAYERS_KEY: about})
+
+
+def encode_pictures(vae: comfy.sd.VAE, pictures: Tensor) -> Tensor:
+    """Pictures (n, 3, h, w) as LATENT values, padded to whole cells of the UNet's deepest stage."""
+    multiple = vae.spacial_compression_decode() * _DEEPEST
+    right, below = (-side % multiple for side in (pictures.shape[-1], pictures.shape[-2]))
+    return vae.encode(image_from_pictures(functional.pad(pictures, (0, right, 0, below), mode="replicate")))
 
 
 def _rows(stacks: list[LayerStack], plan: LayerPlan | None) -> int:
@@ -77,12 +83,10 @@ def _own_plan(stack: LayerStack) -> LayerPlan:
     return LayerPlan(prompts=prompts, names=names, weights=(1.0,) * len(names))
 
 
-def _pictures(stack: LayerStack, multiple: int) -> Tensor:
-    """Background, foregrounds on gray and the whole (rows, 3, H, W), padded to whole cells of the UNet's deepest stage."""
+def _pictures(stack: LayerStack) -> Tensor:
+    """Background, foregrounds on gray and the whole (rows, 3, H, W)."""
     full = [layer.on_canvas(stack.width, stack.height) for layer in stack.layers]
-    pictures = torch.stack([*(gray_fill(layer.color, layer.alpha) for layer in full), flatten(stack)])
-    extra = [-side % multiple for side in (stack.width, stack.height)]
-    return functional.pad(pictures, (0, extra[0], 0, extra[1]), mode="replicate")
+    return torch.stack([*(gray_fill(layer.color, layer.alpha) for layer in full), flatten(stack)])
 
 
 NODES: list[type[io.ComfyNode]] = [EncodeRgbaLayers]

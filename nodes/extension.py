@@ -4,13 +4,31 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import decoding, effects, encoding, files, loaders, patch, plans, prompts, sampling, tools, transform
+from . import (
+    decoding,
+    decomposition,
+    editing,
+    effects,
+    encoding,
+    files,
+    loaders,
+    patch,
+    plans,
+    prompts,
+    regeneration,
+    sampling,
+    scenes,
+    steering,
+    tools,
+    transform,
+)
 
 __all__ = ["NODES", "DreamLayerExtension"]
 
 NODES: list[type[io.ComfyNode]] = [
-    *loaders.NODES, *prompts.NODES, *plans.NODES, *patch.NODES, *sampling.NODES, *decoding.NODES, *encoding.NODES,
-    *tools.NODES, *transform.NODES, *effects.NODES, *files.NODES,
+    *loaders.NODES, *scenes.NODES, *prompts.NODES, *plans.NODES, *steering.NODES, *patch.NODES, *sampling.NODES, *decomposition.NODES,
+    *regeneration.NODES, *editing.NODES, *decoding.NODES, *encoding.NODES, *tools.NODES, *transform.NODES, *effects.NODES,
+    *files.NODES,
 ]
 
 

@@ -5,26 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 import comfy.model_patcher
-import comfy.patcher_extension
 import comfy.sample
 import comfy.samplers
-import comfy.utils
 import torch
 from comfy_api.latest import io
-from einops import rearrange
 from torch import Tensor
 
 from ..dreamlayer_core.config import HarmonizationConfig
 from ..dreamlayer_core.errors import InputError
 from ..dreamlayer_core.sampling import initial_noise
 from .checks import told
-from .comfy_model.harmonize import Recorder, check_trajectory, harmonize
-from .comfy_model.layer_patch import MapSink
+from .comfy_model.harmonize import check_trajectory, harmonize
+from .comfy_model.layered_sampling import run_sigmas, sample_run
 from .comfy_model.previews import step_callback
 from .documents import stacks_from_layers
 from .sockets import LAYERS_KEY, LatentLayers, SampledTrajectory, TrajectorySocket, latent_layers
 
-__all__ = ["NODES"]
+__all__ = ["NODES", "check_rows"]
 
 _CATEGORY = "DreamLayer/sampling"
 
@@ -95,33 +92,23 @@ class LayeredKSampler(io.ComfyNode):
         positive: list[Any], negative: list[Any], latent_image: dict[str, Any], denoise: float = 1.0, layer_seeds: str = "",
     ) -> io.NodeOutput:
         layers = latent_layers(latent_image)
-        _check_rows(positive, layers)
+        check_rows(positive, layers)
         start = comfy.sample.fix_empty_latent_channels(
             model, latent_image["samples"], latent_image.get("downscale_ratio_spacial"))
-        sink, model = MapSink(), model.clone()
-        model.model_options["transformer_options"]["dreamlayer_sink"] = sink
-        sampler = comfy.samplers.KSampler(
-            model, steps=steps, device=model.load_device, sampler=sampler_name, scheduler=scheduler, denoise=denoise,
-            model_options=model.model_options)
-        if len(sampler.sigmas) < 2:
+        sigmas = run_sigmas(model, sampler_name, scheduler, steps, denoise)
+        if len(sigmas) < 2:
             raise InputError(f"got a denoise of {denoise}, which leaves nothing to sample; give more than 0")
-        recorder = Recorder(sampler.sigmas)
-        model.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.PREDICT_NOISE, LAYERS_KEY, recorder.predict_noise)
-        stacks = len(start) // layers.rows
         noise = initial_noise(
-            (layers.rows, *start.shape[1:]), seed, parse_layer_seeds(layer_seeds, layers.rows), stacks=stacks).flatten(0, 1)
-        samples = sampler.sample(
-            noise, positive, negative, cfg=cfg, latent_image=start, denoise_mask=latent_image.get("noise_mask"),
-            callback=step_callback(model, len(sampler.sigmas) - 1),
-            disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED, seed=seed)
-        out = {k: v for k, v in latent_image.items() if not k.startswith("downscale_ratio")} | {"samples": samples.cpu()}
-        trajectory = SampledTrajectory(
-            latents=recorder.trajectory(), sigmas=sampler.sigmas.cpu(), rows=layers.rows, positive=positive,
-            negative=negative, cfg=cfg, sampler=sampler_name, seed=seed, layers=layers)
-        return io.NodeOutput(out, trajectory, _map_pictures(sink.maps, stacks, layers))
+            (layers.rows, *start.shape[1:]), seed, parse_layer_seeds(layer_seeds, layers.rows),
+            stacks=len(start) // layers.rows).flatten(0, 1)
+        run = SampledTrajectory(
+            latents=(), sigmas=sigmas, rows=layers.rows, positive=positive, negative=negative, cfg=cfg, sampler=sampler_name,
+            seed=seed, layers=layers, start=latent_image | {"samples": start}, denoise=denoise)
+        return io.NodeOutput(*sample_run(model, run, noise))
 
 
-def _check_rows(positive: list[Any], layers: LatentLayers) -> None:
+def check_rows(positive: list[Any], layers: LatentLayers, source: str = "Empty Layered Latent") -> None:
+    """Raises InputError for conditioning that is not layered, or of another number of rows than the latent of ``source``."""
     for _, extra in positive:
         embedding = extra.get(LAYERS_KEY)
         if embedding is None:
@@ -129,16 +116,7 @@ def _check_rows(positive: list[Any], layers: LatentLayers) -> None:
         if len(embedding.embeddings) != layers.rows:
             raise InputError(
                 f"got prompts for {len(embedding.embeddings) - 1} layers and a latent for {layers.rows - 1}; give Encode "
-                "Layers and Empty Layered Latent the same plan")
-
-
-def _map_pictures(maps: Tensor | None, stacks: int, layers: LatentLayers) -> Tensor:
-    """Context maps (stacks, fg, h, w) as gray IMAGEs (stacks * fg, H, W, 3) of the picture's size."""
-    if maps is None:
-        return torch.zeros(stacks * (layers.rows - 2), layers.height, layers.width, 3)
-    planes = rearrange(maps.float().cpu(), "stack fg h w -> (stack fg) 1 h w")
-    large = comfy.utils.common_upscale(planes, layers.width, layers.height, "bilinear", "disabled").clamp(0, 1)
-    return rearrange(large, "n 1 h w -> n h w 1").expand(-1, -1, -1, 3)
+                f"Layers and {source} the same plan")
 
 
 class Harmonize(io.ComfyNode):

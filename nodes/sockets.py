@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import comfy.model_patcher
@@ -11,13 +11,16 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..dreamlayer_core.attention.steering import ContextSteering
 from ..dreamlayer_core.errors import InputError
+from ..dreamlayer_core.inversion import Inversion
 from ..dreamlayer_core.prompts import LayerPrompts
 from ..dreamlayer_core.weights import Adapter
 
 __all__ = [
-    "LAYERS_KEY", "AdapterSocket", "DecoderSocket", "LatentLayers", "LayerPlan", "LoadedAdapter", "LoadedDecoder",
-    "PlanSocket", "SampledTrajectory", "TrajectorySocket", "latent_layers",
+    "LAYERS_KEY", "AdapterSocket", "DecoderSocket", "InversionSocket", "InvertedPicture", "LatentLayers", "LayerPlan",
+    "LoadedAdapter", "LoadedDecoder", "PictureSteering", "PlanSocket", "SampledTrajectory", "SteeringSocket",
+    "TrajectorySocket", "latent_layers",
 ]
 
 LAYERS_KEY = "dreamlayer"
@@ -27,6 +30,8 @@ PlanSocket = io.Custom("DREAMLAYER_PLAN")
 AdapterSocket = io.Custom("DREAMLAYER_ADAPTER")
 DecoderSocket = io.Custom("DREAMLAYER_DECODER")
 TrajectorySocket = io.Custom("DREAMLAYER_TRAJECTORY")
+InversionSocket = io.Custom("DREAMLAYER_INVERSION")
+SteeringSocket = io.Custom("DREAMLAYER_STEERING")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +85,12 @@ class LoadedDecoder:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SampledTrajectory:
-    """z_t of all rows at the sampler's own sigmas, as LATENT values (stacks * rows, c, h, w), and how they were sampled."""
+    """z_t of all rows at the sampler's own sigmas, shaped as LATENT values (stacks * rows, c, h, w), and how they were sampled.
+
+    ``between`` are the z_t by sigma, in order, that a sampler of higher order calls the model with besides: who changes
+    ``latents`` leaves them out. ``final`` are the LATENT values that came out, ``start`` is the LATENT that went in, None where
+    nothing of them was kept.
+    """
 
     latents: tuple[Tensor, ...]
     sigmas: Tensor  # of the whole run, descending, one more than latents
@@ -91,6 +101,26 @@ class SampledTrajectory:
     sampler: str
     seed: int
     layers: LatentLayers
+    between: Mapping[float, tuple[Tensor, ...]] = field(default_factory=lambda: dict[float, tuple[Tensor, ...]]())
+    final: Tensor | None = None
+    start: Mapping[str, Any] | None = None
+    denoise: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class InvertedPicture:
+    """Pictures taken back to noise, on the CPU, and what their rows are."""
+
+    inversion: Inversion
+    layers: LatentLayers
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PictureSteering:
+    """Where foregrounds are in a picture of ``size`` (width, height): masks over it by layer, 1 being the lowest foreground."""
+
+    size: tuple[int, int]
+    layers: Mapping[int, ContextSteering]
 
 
 def latent_layers(latent: Mapping[str, Any]) -> LatentLayers:

@@ -9,6 +9,7 @@ from ..dreamlayer_core.edits import SCALE_LIMITS, LayerEdit
 from ..dreamlayer_core.errors import InputError
 from ..dreamlayer_core.stack_edits import change_layer
 from .documents import layers_from_stacks, stacks_from_layers
+from .layer_origins import note_edit
 
 __all__ = ["NODES"]
 
@@ -81,7 +82,7 @@ class TransformLayers(io.ComfyNode):
         edited = [change_layer(stack, change, light_follows=effects_follow, keep_empty=len(stacks) > 1) for stack in stacks]
         # What nothing was done to stays the document that it was, with placements that others have written.
         same = all(new is old for new, old in zip(edited, stacks, strict=True))
-        return io.NodeOutput(layers if same else layers_from_stacks(edited))
+        return io.NodeOutput(layers if same else note_edit(layers, layers_from_stacks(edited), change))
 
 
 NODES: list[type[io.ComfyNode]] = [TransformLayers]

@@ -25,7 +25,7 @@ from ...dreamlayer_core.model_files import read_schedule, require_model_folder
 from ...dreamlayer_core.safetensors_files import read_tensors
 from .vae_keys import to_ldm_vae
 
-__all__ = ["load_clip", "load_model", "load_vae"]
+__all__ = ["SmallModel", "load_clip", "load_model", "load_vae"]
 
 
 class _Ratio(float):
@@ -77,11 +77,12 @@ def _vae_scale(config: Mapping[str, Any]) -> int:
     return 2 ** (len(config["block_out_channels"]) - 1)
 
 
-class _SmallModel(comfy.supported_models_base.BASE):
+class SmallModel(comfy.supported_models_base.BASE):
     """ComfyUI knows Stable Diffusion by its 320 channels: a small model brings its own config."""
 
     unet_extra_config: dict[str, Any] = {}  # heads are in unet_config
     memory_usage_factor = 1.0
+    native_side = 0  # cells of the latents that it was trained for
 
 
 def load_model(folder: Path) -> comfy.model_patcher.ModelPatcher:
@@ -92,7 +93,8 @@ def load_model(folder: Path) -> comfy.model_patcher.ModelPatcher:
     names = comfy.utils.unet_to_diffusers(config)
     if missing := sorted(set(weights) - set(names)):
         raise WeightsError(f"{folder / 'unet'} has weights that ComfyUI's UNet does not know: {missing[:3]}")
-    model_config = _SmallModel(config)
+    model_config = SmallModel(config)
+    model_config.native_side = config["image_size"]
     model_config.latent_format = _LatentFormat(_config(folder, "vae"))
     model_config.sampling_settings = {
         "linear_start": schedule.beta_start, "linear_end": schedule.beta_end, "timesteps": schedule.train_steps}

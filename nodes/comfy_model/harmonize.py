@@ -16,33 +16,43 @@ from torch import Tensor
 from ...dreamlayer_core.config import HarmonizationConfig
 from ...dreamlayer_core.errors import InputError
 from ...dreamlayer_core.harmonization import fuse_latents, resize_alpha
+from ...dreamlayer_core.schedule import exploded_signal, paper_timestep
 from ..sockets import LAYERS_KEY, SampledTrajectory
 
-__all__ = ["Recorder", "check_trajectory", "harmonize"]
+__all__ = ["Recorder", "check_trajectory", "harmonize", "same_level"]
 
 _SAME = 1e-4  # relative; samplers take logarithms of levels and come back. The closest two of 1000 are 6e-3 apart
 
 
+def same_level(sigma: float, other: float) -> bool:
+    """Whether two noise levels are one, but for rounding."""
+    return math.isclose(sigma, other, rel_tol=_SAME)
+
+
 class Recorder:
-    """Keeps z_t at the sigmas of a run, as the sampler has them (variance-exploding), on the CPU."""
+    """Keeps z_t of every call of the model, as the sampler has it (variance-exploding), on the CPU."""
 
     def __init__(self, sigmas: Tensor) -> None:
         self.wanted = [float(sigma) for sigma in sigmas[:-1]]
-        self.latents: dict[float, Tensor] = {}
+        self.calls: dict[float, list[Tensor]] = {}
 
     def predict_noise(self, executor: Any, x: Tensor, timestep: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """PREDICT_NOISE wrapper. Samplers that look ahead come back to a level: what they start from is what they bring last."""
         sigma = float(timestep.flatten()[0])
-        level = next((level for level in self.wanted if math.isclose(level, sigma, rel_tol=_SAME)), None)
-        if level is not None:
-            self.latents[level] = x.detach().to("cpu", torch.float32, copy=True)
+        level = next((level for level in self.wanted if same_level(level, sigma)), sigma)
+        self.calls.setdefault(level, []).append(x.detach().to("cpu", torch.float32, copy=True))
         return executor(x, timestep, *args, **kwargs)
 
     def trajectory(self) -> tuple[Tensor, ...]:
         """One z_t for every step; none at all where a sampler goes its own way between the first level and the last."""
-        if any(sigma not in self.latents for sigma in self.wanted):
+        if any(sigma not in self.calls for sigma in self.wanted):
             return ()
-        return tuple(self.latents[sigma] for sigma in self.wanted)
+        return tuple(self.calls[sigma][-1] for sigma in self.wanted)
+
+    def between(self) -> dict[float, tuple[Tensor, ...]]:
+        """z_t of all other calls by sigma, in order: those of samplers of higher order."""
+        others = {sigma: tuple(calls[:-1] if sigma in self.wanted else calls) for sigma, calls in self.calls.items()}
+        return {sigma: calls for sigma, calls in others.items() if calls}
 
 
 def harmonize(
@@ -55,14 +65,13 @@ def harmonize(
     and for samplers that left no trajectory.
     """
     check_trajectory(trajectory)
-    sampling = model.get_model_object("model_sampling")
     levels = trajectory.sigmas[:-1]
-    times = [float(sampling.timestep(sigma)) for sigma in levels]
-    fused = [index for index, time in enumerate(times) if config.low <= time <= config.high]
+    times = [paper_timestep(exploded_signal(float(sigma))) for sigma in levels]
+    fused = [index for index, time in enumerate(times) if config.fuses(time)]
     if not fused:
         raise InputError(
             f"no step of the sampled trajectory lies from T_H {config.high} to T'_H {config.low} (its timesteps are "
-            f"{', '.join(f'{time:.0f}' for time in times)}); widen the range, or sample with more steps or denoise")
+            f"{', '.join(map(str, times))}); widen the range, or sample with more steps or denoise")
     kept = {index: _stacked(trajectory, index) for index in fused}
     size = kept[fused[0]].shape[-2:]
     small = resize_alpha(alphas.float(), (size[0], size[1])) * strength
@@ -77,12 +86,12 @@ def harmonize(
         disable_pbar=False, seed=trajectory.seed)
 
 
-def check_trajectory(trajectory: SampledTrajectory) -> None:
+def check_trajectory(trajectory: SampledTrajectory, so: str = "so its pictures cannot be harmonised") -> None:
     """Raises InputError for the trajectory of a sampler that passed its noise levels by."""
     if not trajectory.latents:
         raise InputError(
-            f"the sampler {trajectory.sampler!r} chooses its own noise levels, so its pictures cannot be harmonised; choose "
-            "another in Layered KSampler, such as ddim, euler or dpmpp_2m")
+            f"the sampler {trajectory.sampler!r} chooses its own noise levels, {so}; choose another in Layered KSampler, "
+            "such as ddim, euler or dpmpp_2m")
 
 
 def _stacked(trajectory: SampledTrajectory, index: int) -> Tensor:
@@ -91,8 +100,14 @@ def _stacked(trajectory: SampledTrajectory, index: int) -> Tensor:
 
 def _global_row(conditioning: list[Any]) -> list[Any]:
     """The conditioning of the whole picture alone: the last row of layered entries."""
-    return [[text[-1:] if LAYERS_KEY in extra else text, {k: v for k, v in extra.items() if k != LAYERS_KEY}]
-            for text, extra in conditioning]
+    return [_last_row(text, extra) if LAYERS_KEY in extra else [text, extra] for text, extra in conditioning]
+
+
+def _last_row(text: Tensor, extra: dict[str, Any]) -> list[Any]:
+    alone = {name: value for name, value in extra.items() if name != LAYERS_KEY}
+    if alone.get("pooled_output") is not None:
+        alone["pooled_output"] = alone["pooled_output"][-1:]
+    return [text[-1:], alone]
 
 
 class _Fusing:

@@ -20,17 +20,24 @@ import torch
 from torch import Tensor
 
 from ...dreamlayer_core.adapter import LayerAdapter, kv_differences
+from ...dreamlayer_core.attention.steering import ContextSteering, check_needed, check_steering, steer_latents
 from ...dreamlayer_core.config import LayerAttentionConfig
 from ...dreamlayer_core.errors import InputError
-from ...dreamlayer_core.layer_run import AttentionSites, LayerRun, check_context_stage, context_downscale
+from ...dreamlayer_core.layer_run import NATIVE_SIDE, AttentionSites, LayerRun, check_context_stage, context_downscale
 from ...dreamlayer_core.model_files import family_name
 from ...dreamlayer_core.prompts import LayeredEmbedding
 from ...dreamlayer_core.weights import Adapter, check_fit, check_prediction
-from ..sockets import LAYERS_KEY
+from ..sockets import LAYERS_KEY, PictureSteering
+from .files import SmallModel
 from .run import PatchedRun
 from .sites import UnetSites, find_sites, original_weight
 
-__all__ = ["LayerPatch", "MapSink", "patch_model"]
+__all__ = ["MASK_KEY", "LayerPatch", "MapSink", "patch_model"]
+
+MASK_KEY = "dreamlayer_mask"
+"""Under this key the transformer options of a run have the core's ``JointMask``, where there is one."""
+
+_PADDING = 64  # pixels by which a latent may be larger than its picture, see Empty Layered Latent
 
 
 class MapSink:
@@ -61,6 +68,7 @@ class LayerPatch:
     sites: AttentionSites
     start_percent: float
     end_percent: float
+    steering: PictureSteering | None = None
 
     def outer_sample(self, executor: Any, *args: Any, **kwargs: Any) -> Any:
         """OUTER_SAMPLE wrapper: makes the run's state, and drops it whatever happens."""
@@ -85,40 +93,60 @@ class LayerPatch:
             raise InputError(
                 f"got a latent of {len(noise)} rows for prompts of {rows} (background, {rows - 2} foregrounds and the "
                 "whole); give Empty Layered Latent and Encode Layers the same plan")
+        options = guider.model_options["transformer_options"]
         state = LayerRun(
-            config=self.config, adapter=None if self.adapter is None else self.adapter.model, sites=self.sites, rows=rows)
+            config=self.config, adapter=None if self.adapter is None else self.adapter.model, sites=self.sites, rows=rows,
+            mask=options.get(MASK_KEY))
         sampling = guider.model_patcher.get_model_object("model_sampling")
+        scale = guider.model_patcher.model.latent_format.spacial_downscale_ratio
         return PatchedRun(
-            state=state, where=self.where.blocks,
+            state=state, where=self.where.blocks, steering=self._steering(noise, rows, scale), scale=scale,
             start_sigma=float(sampling.percent_to_sigma(self.start_percent)),
             end_sigma=float(sampling.percent_to_sigma(self.end_percent)),
-            sink=guider.model_options["transformer_options"].get("dreamlayer_sink"))
+            sink=options.get("dreamlayer_sink"))
+
+    def _steering(self, noise: Tensor, rows: int, scale: int) -> dict[int, ContextSteering]:
+        """Over the whole latent, which may reach beyond the picture. InputError where it is of another picture."""
+        if self.steering is None:
+            return {}
+        check_steering(self.steering.layers, rows - 2, len(noise) // rows)
+        picture, latent = self.steering.size, (noise.shape[-1] * scale, noise.shape[-2] * scale)
+        if not all(0 <= long - side < _PADDING for side, long in zip(picture, latent, strict=True)):
+            raise InputError(
+                "got boxes or masks of a picture of {}x{} and a latent of {}x{} pixels; give Context Map from Masks/Boxes the "
+                "size of the picture that is sampled".format(*picture, *latent))
+        return steer_latents(self.steering.layers, picture, picture, latent)
 
 
 def patch_model(
     model: comfy.model_patcher.ModelPatcher, adapter: Adapter | None, config: LayerAttentionConfig, *,
-    strength: float = 1.0, start_percent: float = 0.0, end_percent: float = 1.0,
+    strength: float = 1.0, start_percent: float = 0.0, end_percent: float = 1.0, steering: PictureSteering | None = None,
 ) -> comfy.model_patcher.ModelPatcher:
     """A clone of ``model`` with the method on it; with everything off and no adapter, a plain clone.
 
-    ``strength`` scales the adapter's weights. Raises InputError for a model that is patched already or no UNet, and
-    WeightsError for an adapter made for another base.
+    ``strength`` scales the adapter's weights. Raises InputError for a model that is patched already or no UNet and for
+    steering without CACA, and WeightsError for an adapter made for another base.
     """
     if start_percent > end_percent:
         raise InputError(f"got a start of {start_percent:g} after the end, {end_percent:g}; give a start before the end")
     if model.get_attachment(LAYERS_KEY) is not None:
         raise InputError("got a model that is patched already; connect the model from before the other Patch Model")
+    if steering is not None:
+        check_needed(steering.layers, config.caca)
     patched = model.clone()
     if adapter is None and not config.active:
         return patched
     where = find_sites(model)
-    sites = where.choose(model, context_downscale(config, adapter.settings if adapter else None))
+    kind, settings = model.model.model_config, None if adapter is None else adapter.settings
+    native = kind.native_side if isinstance(kind, SmallModel) else NATIVE_SIDE  # which ComfyUI says of no model
+    sites = where.choose(model, context_downscale(config, settings, where.scales.values(), native))
     module = None
     if adapter is not None:
         _check(model, adapter, where, sites)
         module = _apply(patched, adapter, where, strength)
     patch = LayerPatch(
-        config=config, adapter=module, where=where, sites=sites, start_percent=start_percent, end_percent=end_percent)
+        config=config, adapter=module, where=where, sites=sites, start_percent=start_percent, end_percent=end_percent,
+        steering=steering)
     patched.set_attachments(LAYERS_KEY, patch)
     patched.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.OUTER_SAMPLE, LAYERS_KEY, patch.outer_sample)
     return patched

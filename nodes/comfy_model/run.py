@@ -14,9 +14,10 @@ from comfy.ldm.modules.attention import optimized_attention
 from torch import Tensor
 
 from ...dreamlayer_core.attention.context import paste_maps
-from ...dreamlayer_core.attention.shared import join_rows, split_rows
+from ...dreamlayer_core.attention.steering import ContextSteering, steering_part
 from ...dreamlayer_core.errors import InputError
 from ...dreamlayer_core.layer_run import Half, LayerRun
+from ...dreamlayer_core.schedule import exploded_signal, paper_timestep
 from ..sockets import LAYERS_KEY
 from .calls import Chunk, UnetCall
 from .sites import Block
@@ -38,9 +39,11 @@ class PatchedRun:
     """
 
     def __init__(
-        self, *, state: LayerRun, where: Mapping[str, Block], start_sigma: float, end_sigma: float, sink: Any
+        self, *, state: LayerRun, where: Mapping[str, Block], steering: Mapping[int, ContextSteering], scale: int,
+        start_sigma: float, end_sigma: float, sink: Any,
     ) -> None:
         self.state, self.sink = state, sink
+        self.steering, self.scale = steering, scale  # masks over the whole latent, that many pixels a cell
         self.start_sigma, self.end_sigma = start_sigma, end_sigma
         self.names = {(block, site.rsplit(".", 1)[1]): site for site, block in where.items()}
         self.active = False
@@ -78,7 +81,7 @@ class PatchedRun:
     def _replace(self, replacements: dict[Any, _Replacement], block: Block, kind: str, site: str) -> None:
         shares = site in self.state.sites.shared and self.state.config.lssa
         has_own = self.state.adapter is not None and self.state.adapter.has_foreground(site)
-        if not (shares or site in self.state.sites.context or has_own):
+        if not (shares or site in self.state.sites.context or has_own or self.state.reads_self_attention(site)):
             return
         earlier = replacements.get(block) or replacements.get(block[:2])
         if shares and earlier is not None:
@@ -174,12 +177,15 @@ class PatchedRun:
     def _call(self, executor: Any, call: UnetCall) -> Tensor:
         comfy.model_management.throw_exception_if_processing_interrupted()
         state, own = self.state, call.own
-        timestep, size = round(float(call.timesteps.flatten()[0])), (call.x.shape[-2], call.x.shape[-1])
+        # By the noise level: what a model calls its timesteps is its own affair.
+        sigma, size = float(call.options["sigmas"].flatten()[0]), (call.x.shape[-2], call.x.shape[-1])
+        timestep = paper_timestep(exploded_signal(sigma))
         halves: tuple[Half, ...] = tuple("unconditional" if one.cond is None else "conditional" for one in call.chunks)
         if own is None:
             state.context_map = self._known_map(call, timestep)
         else:
             state.spans = [own.cond.global_spans[1:]] * len(call.stacks)
+            state.steering = steering_part(self.steering, call.stacks, own.area, self.scale)
         state.begin(timestep, size, halves)
         output = call.run(executor, self._replacements(call.options))
         if own is not None and state.context_map is not None:
@@ -232,14 +238,15 @@ class PatchedRun:
         self, site: str, q: Tensor, k: Tensor, v: Tensor, extra: dict[str, Any], attend: _Replacement
     ) -> Tensor:
         k, v = self._with_foregrounds(site, k, v)
+        if self.active and self.state.reads_self_attention(site):
+            self.state.read_self_attention(q, k, extra["n_heads"])
         if not (self.active and self.state.config.lssa and site in self.state.sites.shared):
             return attend(q, k, v, extra)
         if len(q) != len(k):
             raise InputError(
                 "another node cuts the self-attention into tiles (HyperTile does), which layer-shared self-attention "
                 "joins; remove that node, or switch LSSA off in Patch Model")
-        rows = self.state.rows
-        return split_rows(attend(join_rows(q, rows), join_rows(k, rows), join_rows(v, rows), extra), rows)
+        return self.state.share(q, k, v, extra["n_heads"], lambda q, k, v, bias: _attend(q, k, v, extra, bias))
 
     def _cross_attention(
         self, site: str, q: Tensor, k: Tensor, v: Tensor, extra: dict[str, Any], attend: _Replacement
@@ -258,10 +265,10 @@ class PatchedRun:
                 adapter.add_foreground(f"{site}.to_v", v, self._sources["to_v"], rows))
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, extra: dict[str, Any]) -> Tensor:
+def _attend(q: Tensor, k: Tensor, v: Tensor, extra: dict[str, Any], bias: Tensor | None = None) -> Tensor:
     """What ComfyUI's CrossAttention does between its projections."""
     return optimized_attention(
-        q, k, v, extra["n_heads"], attn_precision=extra["attn_precision"], transformer_options=extra)
+        q, k, v, extra["n_heads"], mask=bias, attn_precision=extra["attn_precision"], transformer_options=extra)
 
 
 def _is_layered(cond: Mapping[str, Any]) -> bool:

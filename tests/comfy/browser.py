@@ -19,6 +19,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 _ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the protocol's name for a reference to an element
+_DOWN, _UP = {"type": "pointerDown", "button": 0}, {"type": "pointerUp", "button": 0}
 _ANSWER_S = 600  # for one command; a busy machine draws slowly
 _FLAGS = (
     "--headless", "--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
@@ -51,9 +52,18 @@ class Browser:
     def click(self, selector: str) -> None:
         """Presses and releases the left button on the middle of an element, as a hand does."""
         element = _ask(f"{self.session}/element", {"using": "css selector", "value": selector})
-        press = [{"type": "pointerDown", "button": 0}, {"type": "pointerUp", "button": 0}]
-        move = {"type": "pointerMove", "duration": 0, "x": 0, "y": 0, "origin": {_ELEMENT: element[_ELEMENT]}}
-        hand = {"type": "pointer", "id": "hand", "parameters": {"pointerType": "mouse"}, "actions": [move, *press]}
+        self._hand({"type": "pointerMove", "duration": 0, "x": 0, "y": 0, "origin": {_ELEMENT: element[_ELEMENT]}}, _DOWN, _UP)
+
+    def drag(self, start: tuple[float, float], end: tuple[float, float], steps: int = 6) -> None:
+        """Presses the left button at one point of the window (x, y), moves the hand to another, and lets go."""
+        shares = [step / steps for step in range(steps + 1)]
+        first, *moves = (
+            {"type": "pointerMove", "duration": 100, "origin": "viewport",
+             **{axis: round(a + (b - a) * share) for axis, a, b in zip("xy", start, end, strict=True)}} for share in shares)
+        self._hand(first, _DOWN, *moves, _UP)
+
+    def _hand(self, *actions: dict[str, Any]) -> None:
+        hand = {"type": "pointer", "id": "hand", "parameters": {"pointerType": "mouse"}, "actions": list(actions)}
         _ask(f"{self.session}/actions", {"actions": [hand]})
 
     def screenshot(self, path: Path, tries: int = 10) -> None:

@@ -20,8 +20,10 @@ from psd_tools import PSDImage
 from torch import Tensor
 
 from dreamlayer_core.composite import composite, flatten
+from dreamlayer_core.derived import plain_stack
 from dreamlayer_core.formats import load_stack
 from dreamlayer_core.plans.plan import LayerPlan
+from dreamlayer_core.scenes import make_scene
 
 from .server import HOST, PACK, ComfyServer
 
@@ -279,6 +281,25 @@ def test_stock_ksampler(run):
 
 
 @pytest.mark.comfy
+def test_image_to_layers(run):
+    done = run("image_to_layers")
+    (picture,), (merged,) = done.pictures("PreviewImage", "The picture"), done.pictures("PreviewImage", "Composite")
+    _check_layers(done.pictures("SaveImage"), merged)
+    assert len(done.pictures("PreviewImage", "Context maps")) == 2
+    (difference,) = done.pictures("PreviewImage", "Difference")
+    assert _pixels(difference).std() > 0, "the layers alone have no shadows between them"
+    assert float(done.text("How near the layers come").split()[0]) > 15  # dB
+    assert done.text("How near all of it comes").endswith("equal in eight bits")
+    (psd,) = done.files("DreamLayerSaveLayers")
+    stack = load_stack(psd)
+    found = [layer.name for layer in stack.layers]
+    assert [name for name in found if not name.startswith("effects: ")] == ["background", "purple car", "yellow ball", "residual"]
+    wanted = torch.from_numpy(make_scene(12, foregrounds=2, split="test").picture).movedim(-1, 0) * 255
+    assert torch.equal((flatten(stack) * 255).round(), wanted.round()), "the file merges to the picture"
+    assert (_pixels(picture) * 255 - wanted).abs().max() <= 1  # which a preview cuts to eight bits
+
+
+@pytest.mark.comfy
 def test_rgba_in(run):
     done = run("rgba_in")
     (before,), (after,) = done.pictures("PreviewImage", "Before"), done.pictures("PreviewImage", "After")
@@ -304,3 +325,50 @@ def test_psd_and_ora_out(run):
         stack = load_stack(path)
         assert (flatten(stack) - _pixels(saved)[:3]).abs().max() <= _LEVELS / 255  # (Eq. 1)
         assert all(layer.box is not None for layer in stack.layers)
+
+
+@pytest.mark.comfy
+def test_move_and_reharmonize(run):
+    done = run("move_and_reharmonize")
+    (before,), (after,) = done.pictures("PreviewImage", "Composite"), done.pictures("SaveImage")
+    _check_layers(done.pictures("PreviewImage", "Layers"), before)
+    _check_picture(after)
+    boxes = done.outputs[done.node("ImageCompositor")]["compositor_bboxes"]
+    assert [box["name"] for box in boxes] == ["background", "green tree", "red mug"]
+    (psd,) = done.files("DreamLayerSaveLayers")
+    names = [layer.name for layer in PSDImage.open(psd)]
+    assert [name for name in names if not name.startswith("effects")] == ["background", "green tree", "red mug"]
+    assert any(name.startswith("effects") for name in names), "no shadow came of it"
+    (mug,) = (layer for layer in load_stack(psd).layers if layer.name == "red mug")
+    assert (mug.x, mug.y) == (boxes[2]["x"], boxes[2]["y"])
+    assert (flatten(load_stack(psd)) - _pixels(after)[:3]).abs().mean() < 1 / 255
+
+
+@pytest.mark.comfy
+def test_psd_harmonized(run, server: ComfyServer):
+    """With a file that the other template has saved, whose shadows are taken off and made anew."""
+    (made,) = run("move_and_reharmonize").files("DreamLayerSaveLayers")
+    shutil.copy(made, server.folder / "input" / "layers.psd")
+    done = run("psd_harmonized")
+    (after,) = done.pictures("PreviewImage", "After")
+    (saved,) = done.files("DreamLayerSaveLayers")
+    given, found = (plain_stack(load_stack(path)) for path in (made, saved))
+    assert (flatten(found) - _pixels(after)[:3]).abs().mean() > 1 / 255, "harmonizing changed nothing"
+    for layer, kept in zip(given.layers, found.layers, strict=True):
+        assert (layer.name, layer.box) == (kept.name, kept.box)
+        assert (layer.color * layer.alpha - kept.color * kept.alpha).abs().max() < 1 / 255, "a layer was painted over"
+    assert (flatten(load_stack(saved)) - _pixels(after)[:3]).abs().mean() < 1 / 255
+
+
+@pytest.mark.comfy
+def test_regenerate_one_layer(run):
+    done = run("regenerate_one_layer")
+    before, after = (done.pictures("PreviewImage", f"{when}: layers") for when in ("Before", "After"))
+    for layers, when in ((before, "Before"), (after, "After")):
+        (merged,) = done.pictures("PreviewImage", f"{when}: composite")
+        _check_layers(layers, merged)
+    for old, new in zip(before[:2], after[:2], strict=True):
+        assert torch.equal(_pixels(old), _pixels(new)), "a layer changed that was to stay"
+    assert (_pixels(before[2]) - _pixels(after[2])).abs().mean() > _LEVELS / 255, "the layer is the old one"
+    (harmonized,) = done.pictures("SaveImage")
+    _check_picture(harmonized)

@@ -1,4 +1,7 @@
-"""Makes the templates' thumbnails from their own runs on a running ComfyUI: python -m tests.comfy.thumbnails URL"""
+"""Makes the templates' thumbnails from their own runs on a running ComfyUI: python -m tests.comfy.thumbnails URL [NAME ...]
+
+The template with a PSD needs one of 128 pixels, a tree and a mug, as layers.psd in ComfyUI's input folder.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from PIL import Image
 
 _WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
 _WIDTH, _SQUARES = 512, 8  # pixels of a thumbnail, and squares of the board behind a layer
+_RGBA = {"DreamLayerDecode": 1, "DreamLayerLayersToImages": 0}  # which of their outputs has the layers as pictures
 _RESULTS = ("Save harmonized", "After", "Composite", "Save composite")  # beginnings of titles, the finest picture first
 
 
@@ -22,8 +26,8 @@ def make_thumbnail(url: str, name: str) -> None:
     """Runs a template and writes its `.jpg`: the result, and its layers on a checkerboard beside it."""
     prompt = json.loads((_WORKFLOWS / "api" / f"{name}.json").read_text(encoding="utf-8"))
     outputs = _run(url, prompt)
-    decode = next(number for number, node in prompt.items() if node["class_type"] == "DreamLayerDecode")
-    layers = next(number for number, node in prompt.items() if node["inputs"].get("images") == [decode, 1])
+    rgba = [[number, _RGBA[node["class_type"]]] for number, node in prompt.items() if node["class_type"] in _RGBA]
+    layers = next(number for number, node in prompt.items() if node["inputs"].get("images") in rgba)
     titles = {node["_meta"]["title"]: number for number, node in prompt.items()}
     result = next(titles[title] for start in _RESULTS for title in titles if title.startswith(start))
     shown = [_picture(url, place) for place in outputs[layers]["images"]]
@@ -66,5 +70,5 @@ def _checkerboard(side: int) -> Image.Image:
 
 
 if __name__ == "__main__":
-    for path in sorted((_WORKFLOWS / "api").glob("*.json")):
-        make_thumbnail(sys.argv[1], path.stem)
+    for name in sys.argv[2:] or sorted(path.stem for path in (_WORKFLOWS / "api").glob("*.json")):
+        make_thumbnail(sys.argv[1], name)

@@ -15,7 +15,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-_CASES = ["both", "split", "caca", "lssa", "training_free", "two_stacks", "unguided"]
+_CASES = ["both", "split", "caca", "lssa", "training_free", "refined", "two_stacks", "unguided"]
 _STEPS, _SEED, _WIDTH, _HEIGHT = 10, 3, 96, 64
 
 
@@ -61,8 +61,8 @@ def sample(core, model, positive, negative, *, guidance=4.0, stacks=1):
 
 
 def settings(case):
-    return {"caca": case != "lssa", "lssa": case != "caca", "smoothing": 0.8 if case == "training_free" else 0.0,
-            "context_downscale": 2 if case == "training_free" else 0}
+    by_hand = {"refinement": "by hand", "smoothing": 0.8, "floor": 0.2, "self_attention": 1}
+    return {"caca": case != "lssa", "lssa": case != "caca", **(by_hand if case == "refined" else {})}
 
 
 def test_embeddings_are_those_of_the_core(pack, loaded, plan, reference):
@@ -74,7 +74,7 @@ def test_embeddings_are_those_of_the_core(pack, loaded, plan, reference):
 @pytest.mark.parametrize("case", _CASES)
 def test_latents_are_those_of_the_core(pack, core, loaded, plan, reference, case, monkeypatch):
     model, clip, _, _, adapter = loaded
-    adapter = None if case == "training_free" else adapter
+    adapter = None if case in ("training_free", "refined") else adapter
     positive, negative = pack["DreamLayerEncode"].execute(clip=clip, plan=plan, adapter=adapter).args
     patched = pack["DreamLayerPatchModel"].execute(model=model, adapter=adapter, **settings(case)).args[0]
     if case == "split":  # as ComfyUI does where memory is short

@@ -1,0 +1,159 @@
+"""From a drag to the harmonized picture: a layer is moved by hand in ComfyUI's own layer editor, and its shadow follows."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from .browser import Browser, chromium
+from .server import ComfyServer
+
+pytestmark = pytest.mark.browser
+
+_TEMPLATE, _LAYER, _SIDE = "move_and_reharmonize", "red mug", 128
+_BY = (-30, -10)  # pixels of the picture that the layer is dragged by
+_SLIP = 10  # pixels of the picture: the editor lets a layer snap to the middle and the edges of others
+_RUN_S = 900  # on a busy machine; seconds otherwise
+_ROW = f"[...document.querySelectorAll('[data-testid=\"layer-panel-row\"]')].find(row => row.innerText.startsWith('{_LAYER}'))"
+_CANVAS = "document.querySelector('[data-testid=\"layer-editor-main-canvas\"]')"
+_CLOSE = (
+    "[...document.querySelector('#layer-editor-header-actions').parentElement.querySelectorAll('button')]"
+    ".find(button => button.innerText.trim() === 'Close')")
+_EDITOR = "app.graph.nodes.find(node => node.type === 'ImageCompositor')"
+
+Run = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the screenshots go: DREAMLAYER_SCREENSHOTS, else a temporary folder."""
+    folder = Path(os.environ.get("DREAMLAYER_SCREENSHOTS") or tmp_path_factory.mktemp("screenshots"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def browser(server: ComfyServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with chromium(tmp_path_factory.mktemp("chromium")) as one:
+        one.open(f"{server.url}/?template={_TEMPLATE}&source=dreamlayer")
+        one.wait(f"return Boolean(window.app?.graph && {_EDITOR} && document.querySelector('[data-testid=\"queue-button\"]'))")
+        yield one
+
+
+def _queue(browser: Browser, server: ComfyServer) -> Run:
+    """What ComfyUI's history has of a run by the Run button."""
+    before = set(server.get_json("/history"))
+    browser.js("document.querySelector('[data-testid=\"queue-button\"]').click()")
+    deadline = time.monotonic() + _RUN_S
+    while not (new := set(history := server.get_json("/history")) - before):
+        assert time.monotonic() < deadline, server.log.read_text(encoding="utf-8")[-4000:]
+        time.sleep(1)
+    record = history[new.pop()]
+    assert record["status"]["status_str"] == "success", record["status"]
+    return record
+
+
+def _node(run: Run, kind: str) -> str:
+    return next(number for number, node in run["prompt"][2].items() if node["class_type"] == kind)
+
+
+def _picture(run: Run, server: ComfyServer) -> Tensor:
+    """(3, h, w) in [0, 1] of the harmonized picture."""
+    (place,) = run["outputs"][_node(run, "SaveImage")]["images"]
+    with Image.open(BytesIO(server.get("/view", **place))) as picture:
+        flat = torch.frombuffer(bytearray(picture.convert("RGB").tobytes()), dtype=torch.uint8)
+        return flat.view(picture.height, picture.width, 3).permute(2, 0, 1) / 255
+
+
+@pytest.fixture(scope="module")
+def first(browser: Browser, server: ComfyServer) -> Run:
+    """The template as it comes."""
+    return _queue(browser, server)
+
+
+@pytest.fixture(scope="module")
+def box(first: Run) -> dict[str, Any]:
+    """Where the layer stands before it is dragged."""
+    return next(one for one in first["outputs"][_node(first, "ImageCompositor")]["compositor_bboxes"] if one["name"] == _LAYER)
+
+
+@pytest.fixture(scope="module")
+def state(first: Run, box: dict[str, Any], browser: Browser, pictures: Path) -> dict[str, Any]:
+    """What the editor's widget holds after a layer was dragged with the mouse and the editor closed."""
+    browser.wait("return document.querySelector('[data-testid=\"compositor-open-button\"]')?.disabled === false")
+    browser.js("document.querySelector('[data-testid=\"compositor-open-button\"]').click()")
+    browser.wait(f"return Boolean({_ROW}) && {_CANVAS}?.getBoundingClientRect().width > 100")
+    browser.js(f"{_ROW}.click()")
+    time.sleep(2)  # it draws a frame after it appears
+    browser.screenshot(pictures / "editor_before.png")
+    left, top, width = browser.js(f"const box = {_CANVAS}.getBoundingClientRect(); return [box.x, box.y, box.width]")
+    scale = width / _SIDE
+    start = (left + scale * (box["x"] + box["width"] / 2), top + scale * (box["y"] + box["height"] / 2))
+    browser.drag(start, (start[0] + scale * _BY[0], start[1] + scale * _BY[1]))
+    time.sleep(2)  # it saves a moment later
+    browser.screenshot(pictures / "editor_after.png")
+    browser.js(f"{_CLOSE}.click()")
+    browser.wait(f"return !{_CANVAS}")
+    return browser.js(f"return {_EDITOR}.widgets.find(one => one.name === 'compositor').value")
+
+
+@pytest.fixture(scope="module")
+def second(state: dict[str, Any], browser: Browser, server: ComfyServer, pictures: Path) -> Run:
+    """The same graph run again after the drag."""
+    run = _queue(browser, server)
+    time.sleep(2)
+    browser.screenshot(pictures / "editor_ran.png")
+    return run
+
+
+def test_the_editor_keeps_the_drag(state: dict[str, Any], box: dict[str, Any]):
+    moved = next(one for one in state["layers"] if one["name"] == _LAYER)["transform"]
+    assert abs(moved["x"] - box["x"] - _BY[0]) <= _SLIP and abs(moved["y"] - box["y"] - _BY[1]) <= _SLIP
+
+
+def test_only_what_the_drag_concerns_runs_again(second: Run):
+    assert second["prompt"][2][_node(second, "ImageCompositor")]["inputs"]["compositor"]["layers"]
+    (cached,) = (data["nodes"] for event, data in second["status"]["messages"] if event == "execution_cached")
+    assert {_node(second, kind) for kind in ("DreamLayerSampler", "DreamLayerDecode", "DreamLayerTransformLayers")} <= set(cached)
+    assert _node(second, "DreamLayerEditHarmonize") not in cached
+
+
+def test_the_harmonized_picture_has_the_layer_where_it_was_dragged_to(
+    first: Run, second: Run, state: dict[str, Any], box: dict[str, Any], server: ComfyServer
+):
+    before, after = _picture(first, server), _picture(second, server)
+    moved = next(one for one in state["layers"] if one["name"] == _LAYER)["transform"]
+
+    def crop(picture: Tensor, x: float, y: float) -> Tensor:
+        """The middle of the layer, where nothing shines through."""
+        wide, high = box["width"] // 2, box["height"] // 2
+        left, top = round(x + box["width"] / 4), round(y + box["height"] / 4)
+        return picture[:, top : top + high, left : left + wide]
+
+    old, new = crop(before, box["x"], box["y"]), crop(after, moved["x"], moved["y"])
+    assert (new - old).abs().mean() < 0.5 * (crop(after, box["x"], box["y"]) - old).abs().mean(), "the layer did not move"
+    assert (new - old).abs().mean() < 0.1
+
+
+def test_what_it_has_left_shows_the_ground_again(
+    first: Run, second: Run, state: dict[str, Any], box: dict[str, Any], server: ComfyServer
+):
+    before, after = _picture(first, server), _picture(second, server)
+    moved = next(one for one in state["layers"] if one["name"] == _LAYER)["transform"]
+    left = round(moved["x"] + box["width"]) + 4
+    strip = (slice(box["y"] + box["height"] // 3, box["y"] + box["height"] - 4), slice(left, box["x"] + box["width"] - 6))
+
+    def redness(picture: Tensor) -> float:
+        return float((picture[0] - picture[1:].mean(0))[strip].mean())
+
+    assert strip[1].stop - strip[1].start >= 6
+    assert redness(after) < 0.7 * redness(before)
