@@ -71,6 +71,14 @@ ORDER = {
         "a table",
     ),
     "a car on a street in front of a house": ("a street", "a house", "a car"),
+    "a cup and a fork on a table with a vase on it": (PLAIN, "a table", "a cup", "a fork", "a vase"),
+    "Between the sofa and the stove stand a lamp and a plant.": (PLAIN, "the sofa", "the stove", "a lamp", "a plant"),
+    "a hammer, as well as a saw, on a workbench": (PLAIN, "a workbench", "a hammer", "a saw"),
+    "a barrel beneath a crate with a cat on top": (PLAIN, "a barrel", "a crate", "a cat"),
+    "a ladder against a tree with a basket at its foot": (PLAIN, "a tree", "a ladder", "a basket"),
+    "In the foreground a bench, further back a mailbox, in the background a car": (PLAIN, "a car", "a mailbox", "a bench"),
+    "a giraffe peeks over a fence": (PLAIN, "a giraffe peeking", "a fence"),
+    "a man, and behind him, a dog": (PLAIN, "a dog", "a man"),
 }
 ATTRIBUTES = {
     "a girl with long hair wearing a red dress in a park": ("a park", "a girl with long hair wearing a red dress"),
@@ -97,6 +105,15 @@ ATTRIBUTES = {
     "The ball on which a cat stands is bright red.": (PLAIN, "the bright red ball", "a cat standing"),
     "a plate without food": (PLAIN, "a plate"),
     "a king flanked by two guards": (PLAIN, "a king", "a guard", "a guard"),
+    "a book with gold edges, a red ribbon and a clasp on a desk": (
+        PLAIN,
+        "a desk",
+        "a book with gold edges with a red ribbon with a clasp",
+    ),
+    "a vase with lilies and a vase with irises": (PLAIN, "a vase with lilies", "a vase with irises"),
+    "a dog as a pirate": (PLAIN, "a dog as a pirate"),
+    "a child pulls a rabbit out of a hat": (PLAIN, "a child", "a rabbit", "a hat"),
+    "two cats, one on a red chair, the other on a green one": (PLAIN, "a red chair", "a cat", "a green chair", "a cat"),
 }
 BACKGROUNDS = {
     "a dog in a garden at sunset": ("a garden at sunset", "a dog"),
@@ -104,6 +121,8 @@ BACKGROUNDS = {
     "a red ball on a white background": ("a white background", "a red ball"),
     "red ball, blue cube, white background": ("white background", "red ball", "blue cube"),
     "a bird in the sky": ("the sky", "a bird"),
+    "A pet shop: a clerk and a parrot": ("a pet shop", "a clerk", "a parrot"),
+    "a coat on a hook, plain white wall": ("plain white wall", "a hook", "a coat"),
     "a beach with two palm trees": ("a beach", "a palm tree", "a palm tree"),
     "an oil painting of a boat on a lake, highly detailed, 4k": ("a lake", "a boat"),
     "a portrait of an old man in the style of Rembrandt": (PLAIN, "an old man"),

@@ -9,10 +9,15 @@ __all__ = ["backdrop", "background_prompt"]
 _HOLDS: frozenset[Relation] = frozenset({"on", "in", "against", "front", "along", "above"})
 # Built into a place: "in a library ... on the floor, by the wall" names the library once.
 _FIXTURES = frozenset({
-    "floor", "ground", "wall", "ceiling", "doorway", "windowsill", "sill", "ledge", "doorstep", "corner", "boden", "sol",
+    "floor", "ground", "wall", "ceiling", "window", "doorway", "windowsill", "sill", "ledge", "doorstep", "corner", "boden", "sol",
     "地上", "地面", "床",
 })  # fmt: skip
 _HANGINGS = frozenset({"curtain", "drape", "drapery"})  # things, but where they furnish a place
+_INDOORS = frozenset(
+    "bed bunk cot crib hammock table desk sofa couch armchair chair wardrobe dresser stove fireplace bookshelf bookcase shelf counter "
+    "piano rug carpet chandelier bathtub altar workbench".split()
+)
+_LANDSCAPE = frozenset({"hill", "mountain", "peak", "ridge", "hilltop"})  # the background even where it is "behind" things
 _WOODS = frozenset({"tree", "pine", "fir", "oak", "palm", "birch", "star", "light"})
 
 
@@ -23,7 +28,7 @@ def backdrop(scene: Scene) -> list[Thing]:
     carries the rest without itself lying on anything. Furniture is a thing: "a cup on a table" has two layers.
     """
     strong = [thing for thing in scene.things if _is_place(scene, thing)]
-    far = [thing for thing in scene.things if thing.level == -1 and _is_far_scenery(thing.phrase)]
+    far = [thing for thing in scene.things if thing.level == -2 and _is_far_scenery(thing.phrase)]
     fixed = [thing for thing in scene.things if _is_fixture(thing.phrase) or _furnishes(scene, thing, strong)]
     if strong:
         carriers = _carriers(scene) if _only_overhead(scene, strong) else []
@@ -53,8 +58,14 @@ def _is_fixture(phrase: Phrase) -> bool:
 def _is_place(scene: Scene, thing: Thing) -> bool:
     inside = {"building": "in", "globe": "on"}.get(thing.phrase.place)
     if inside:
-        return any(edge.target == thing.index and edge.relation == inside for edge in scene.edges)
+        holds = any(edge.target == thing.index and edge.relation == inside for edge in scene.edges)
+        return holds or any(edge.subject == thing.index and _is_furniture(scene, edge) for edge in scene.edges)
     return thing.phrase.place == "place"
+
+
+def _is_furniture(scene: Scene, edge: Edge) -> bool:
+    """ "A ship's cabin with a hammock"."""
+    return edge.relation == "with" and scene.things[edge.target].phrase.head in _INDOORS
 
 
 def _only_overhead(scene: Scene, strong: list[Thing]) -> bool:
@@ -77,7 +88,14 @@ def _carriers(scene: Scene) -> list[Thing]:
     found = [thing for thing in weak if thing.index not in placed and _carries(scene, thing)]
     owners = {edge.target for edge in scene.edges if edge.relation == "with"}
     found = found or [thing for thing in weak if thing.index not in placed and thing.index in owners]
+    found = found or [thing for thing in weak if thing.phrase.head in _LANDSCAPE or _is_tail(scene, thing)]
     return found if len(found) < len(scene.things) else []
+
+
+def _is_tail(scene: Scene, thing: Thing) -> bool:
+    """ "A coat on a hook, plain white wall"."""
+    alone = all(thing.index not in (edge.subject, edge.target) for edge in scene.edges)
+    return alone and thing.phrase.bare and bool(thing.phrase.modifiers) and thing.index == len(scene.things) - 1
 
 
 def _carries(scene: Scene, thing: Thing) -> bool:

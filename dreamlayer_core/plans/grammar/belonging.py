@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .chunks import Chunk
+from .lookahead import LARGE
 from .scene import Phrase, Relation, Thing
 
 __all__ = ["How", "Use", "belongs"]
 
 How = Literal["prep", "front", "with", "own", "object", "without"]
 _COMPANY = ("featuring", "plus")
-_BESIDE = ("front", "behind", "beside", "under", "above")
+_BESIDE = ("front", "behind", "beside", "under", "above", "between")
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Use:
     sources: tuple[Thing, ...] = ()
     relation: Relation = "none"
     text: str = ""
+    doing: bool = False  # after a verb: "leaning on a staff", unlike "a bee on a hat"
 
 
 def belongs(use: Use, phrase: Phrase, sources: Sequence[Thing], after: Chunk) -> bool:
@@ -33,8 +35,10 @@ def belongs(use: Use, phrase: Phrase, sources: Sequence[Thing], after: Chunk) ->
     """
     living = any(thing.phrase.animate for thing in sources)
     if use.how != "with":
-        own = phrase.role == "body" or (phrase.role == "clothing" and living) or _is_own(phrase, living)
-        return own and use.relation not in ("front", "behind", "between")
+        borne = use.how == "own" or use.relation == "in" or (use.relation == "on" and (use.doing or phrase.many))
+        worn = phrase.role == "clothing" and living and borne
+        own = phrase.role == "body" or worn or _is_own(phrase, living)
+        return own and (use.relation not in ("front", "behind", "between") or (phrase.owned and phrase.role == "body"))
     if phrase.role in ("part", "body") or (phrase.role == "clothing" and living):
         return True
     return _is_carried(phrase, sources, use.text, after)
@@ -48,7 +52,10 @@ def _is_own(phrase: Phrase, living: bool) -> bool:
 
 def _is_carried(phrase: Phrase, sources: Sequence[Thing], text: str, after: Chunk) -> bool:
     """ "A waiter with a tray", "a cake with candles"; not "with a tree behind him", "together with a box", "a beach with a tent"."""
-    light = not phrase.animate and not phrase.place and phrase.size < 4
+    tower = phrase.head in ("tower", "turret") and all(thing.phrase.place == "building" for thing in sources)  # of a church
+    light = not phrase.animate and (tower or (not phrase.place and phrase.size < 4))
     placed = after.kind == "prep" and after.value in _BESIDE
+    if phrase.size >= LARGE and any(thing.phrase.place == "building" for thing in sources):
+        return tower  # "a cabin with a hammock"
     bearers = all(thing.phrase.animate or thing.phrase.place in ("", "building") for thing in sources)
     return light and not placed and bearers and " " not in text and text not in _COMPANY

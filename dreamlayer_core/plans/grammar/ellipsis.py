@@ -55,6 +55,9 @@ def with_owners(chunks: Sequence[Chunk], describe: Callable[[Phrase, str], Phras
             described = replace(part, prompt=spoken, spoken=spoken, modifiers=(chunks[i + 3].text,))
             found += [Chunk("prep", link, "with"), Chunk("np", phrase=described)]
             i += 4
+        elif part is not None and chunks[i].text == "whose" and kinds[1] == "np" and _stands_alone(part, chunks[i + 2 : i + 6]):
+            found.append(Chunk("and"))  # "a boy whose kite hangs in a tree"
+            i += 1
         elif part is not None and chunks[i].text == "whose" and kinds[1] == "np":
             said, after = _said(chunks, i + 2)
             spoken = " ".join([part.spoken or part.prompt, *said])
@@ -64,6 +67,11 @@ def with_owners(chunks: Sequence[Chunk], describe: Callable[[Phrase, str], Phras
             found.append(chunks[i])
             i += 1
     return found
+
+
+def _stands_alone(phrase: Phrase, after: Sequence[Chunk]) -> bool:
+    kinds = [chunk.kind for chunk in after if chunk.kind != "be"]
+    return phrase.role not in ("body", "part", "clothing") and kinds[:3] == ["verb", "prep", "np"]
 
 
 def _said(chunks: Sequence[Chunk], i: int) -> tuple[list[str], int]:
@@ -96,6 +104,7 @@ def _lists(chunks: Sequence[Chunk], i: int, count: int) -> bool:
 
 def _from_before(chunks: list[Chunk], complete: Complete) -> list[Chunk]:
     parts: dict[int, list[Chunk]] = {}  # group -> the phrases that tell its members apart
+    taken: dict[int, int] = {}  # group -> how many of it stand elsewhere: "two cats, one on a sofa"
     kept: list[Chunk] = []
     group: int | None = None
     subject: int | None = None  # the first phrase of the clause
@@ -108,16 +117,44 @@ def _from_before(chunks: list[Chunk], complete: Complete) -> list[Chunk]:
         if chunk.kind != "headless" or chunk.phrase is None:
             kept.append(chunk)
             continue
+        group = _placed_alike(kept, group)
         before = kept[group].phrase if group is not None else None
         if before is None or group is None:
             continue
         told = replace(chunk, kind="np", phrase=complete(chunk.phrase, before))
-        if before.many:
+        if before.many and kept[group + 1 : group + 2] and kept[group + 1].kind in ("comma", "stop") and _is_told_of(chunks, i):
+            taken[group] = taken.get(group, 0) + (chunk.phrase.count if chunk.phrase else 1)
+            kept.append(told)
+        elif before.many:
             parts.setdefault(group, []).append(told)
             _drop_glue(kept, group)
         else:
             kept.append(told)
-    return [member for i, chunk in enumerate(kept) for member in _members(chunk, parts.get(i, []))]
+    gone = {group + k for group, number in taken.items() for k in (0, 1) if _count(kept[group]) <= number}
+    kept = [_fewer(chunk, taken.get(i, 0)) for i, chunk in enumerate(kept)]
+    return [member for i, chunk in enumerate(kept) if i not in gone for member in _members(chunk, parts.get(i, []))]
+
+
+def _placed_alike(kept: Sequence[Chunk], group: int | None) -> int | None:
+    """ "A cowboy on a black horse and a sheriff on a white one": the noun that stands after the same preposition."""
+    if not kept or kept[-1].kind != "prep":
+        return group
+    alike = (k for k in range(len(kept) - 2, 0, -1) if kept[k].kind == "np" and kept[k - 1] == kept[-1])
+    return next(alike, group)
+
+
+def _is_told_of(chunks: Sequence[Chunk], i: int) -> bool:
+    return i + 1 < len(chunks) and chunks[i + 1].kind in ("prep", "verb", "be", "have")
+
+
+def _count(chunk: Chunk) -> int:
+    return chunk.phrase.count if chunk.phrase else 0
+
+
+def _fewer(chunk: Chunk, number: int) -> Chunk:
+    if not number or chunk.phrase is None:
+        return chunk
+    return replace(chunk, phrase=replace(chunk.phrase, count=max(1, chunk.phrase.count - number)))
 
 
 def _starts_over(chunks: Sequence[Chunk], i: int) -> bool:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from .chunks import Chunk
 
-__all__ = ["Lookahead"]
+__all__ = ["LARGE", "Lookahead"]
 
 _PREDICATES = ("verb", "be", "have", "spot", "which")
-_LARGE = 3  # a size that carries things of its own
+LARGE = 3  # a size that carries things of its own
 
 
 class Lookahead:
@@ -36,7 +36,8 @@ class Lookahead:
         if self._next(-1).kind not in ("comma", "and") or self._next().kind not in ("np", "it"):
             return False
         after = self._next(2)
-        return after.kind == "np" or (after.kind in ("verb", "be", "there") and self._next(3).kind == "np")
+        aside = after.kind == "comma" and self._next().kind == "it" and self._next(3).kind == "np"  # "and, behind them, a drummer"
+        return aside or after.kind == "np" or (after.kind in ("verb", "be", "there") and self._next(3).kind == "np")
 
     def _inverted(self) -> bool:
         """ "a tree; on the left, a house": the spot is of what follows its comma when it starts its clause."""
@@ -45,4 +46,5 @@ class Lookahead:
 
     def _carries_it(self, size: int) -> bool:
         """ "A table with a vase on it": a thing on furniture, unlike "a cake with candles on it"."""
-        return size >= _LARGE and self._next().value == "on" and self._next(2).kind == "it"
+        placed = size >= LARGE or self._next().text == "on top of"
+        return placed and self._next().value == "on" and self._next(2).kind == "it"

@@ -9,35 +9,31 @@ from typing import cast
 from .belonging import Use, belongs
 from .boxes import spot_box
 from .chunks import Chunk
-from .lookahead import Lookahead
+from .listing import WORN, Listing
+from .lookahead import LARGE
 from .reference import meant, mentioned
 from .scene import Edge, Phrase, Relation, Scene, Thing
 
 __all__ = ["Describe", "read"]
 
+_SHOWING = ("painted", "decorated", "adorned", "shaped", "in the shape", "in the form", "carved", "embroidered", "printed", "engraved")
 Describe = Callable[[Phrase, str], Phrase]
 """(phrase, predicative adjective) -> the phrase with it: "the ball is red"."""
 
-
-class _Reader(Lookahead):
+class _Reader(Listing):
     def __init__(self, chunks: Sequence[Chunk], scene: Scene, describe: Describe) -> None:
         super().__init__(chunks)
         self.scene, self.describe = scene, describe
-        self.subject: list[Thing] = []  # of the clause
         self.anchor: list[Thing] = []  # what the next preposition is about
-        self.targets: list[Thing] = []  # the anchor that the latest noun phrase left
         self.listing: list[Thing] = []  # the same with what "and" joins: "trees and hills in the background"
         self.topic: list[Thing] = []  # what "it" means
         self.kept_topic = False  # "behind it a vase, in front of it a cup": both of the same "it"
         self.pending: list[Use] = []  # "behind the house [stands a tree]"
         self.spots: list[str] = []  # "on the left [is a tree]"
         self.use: Use | None = None
-        self.last: Use | None = None
-        self.last_phrase: Phrase | None = None
         self.main: list[Thing] = []  # the subject that a relative clause interrupts
         self.clause_has_verb = False
         self.wider: list[Thing] = []  # the subject with what "and" joined to it later
-        self.glue = ""
         self.open = False  # the subject group may still grow
 
     def run(self) -> None:
@@ -71,32 +67,9 @@ class _Reader(Lookahead):
         self.targets = self.anchor
         self.last, self.last_phrase, self.glue = use, phrase, ""
 
-    def _goes_on(self, phrase: Phrase) -> bool:
-        """Whether the phrase shares the role of the one before it: "between a cube [and a cone]"."""
-        last, before = self.last, self.last_phrase
-        fronted = last is not None and last.how == "front"
-        if last is None or before is None or not self.glue or (fronted and not self.subject):
-            return fronted and self.glue == "and" and not self._has_predicate()
-        if phrase.bare and self.glue == "and" and phrase.role == before.role == "clothing":
-            return True  # "a man in a red tie and blue shirt shaking hands"
-        if last.relation == "between" and self.glue == "and":
-            return True
-        if last.how == "with" and phrase.animate and not before.animate and before.role in ("body", "part", "clothing"):
-            return False  # "a man with a beard and a woman"
-        if last.how == "with" and self.glue == "comma" and (before.bare and not phrase.bare or before.many > phrase.many):
-            return False  # "a grill with skewers, a cooler"
-        if last.how == "with" and self._next().kind == "prep":
-            return not (self._next(2).phrase is not None and self.glue == "comma")
-        if last.how == "with" and {phrase.place, before.place} == {"place", "scenery"}:
-            return self.glue == "and"  # "a room with a wooden floor and a red wall"
-        if self._has_predicate() or (phrase.place == "place") != (before.place == "place"):
-            return False
-        if last.how == "own":
-            return self.glue == "and" and not phrase.animate
-        return last.how == "with" or self.glue == "and"
-
     def _new(self, phrase: Phrase) -> None:
-        if self.topic and phrase.role in ("body", "part", "clothing") and (phrase.owned or self._is_tag(phrase)):
+        own = phrase.owned and (phrase.role == "body" or self.glue != "and")  # but "a violin and its bow"
+        if self.topic and ((phrase.role in WORN and own) or self._is_tag(phrase)):
             self._extra(self.topic, f"{self.scene.owning} {phrase.spoken or phrase.prompt}".strip())
             return
         thing = mentioned(self.scene, phrase, joined=bool(self.glue))
@@ -118,7 +91,13 @@ class _Reader(Lookahead):
 
     def _is_tag(self, phrase: Phrase) -> bool:
         """ "1 girl, red hair, white dress": bare phrases after commas."""
-        return phrase.bare and self.glue == "comma" and phrase.role == "body"
+        if not phrase.bare or self.glue != "comma" or phrase.animate:
+            return False
+        borne = self._next().kind == "prep" and (part := self._next(2).phrase) is not None and part.owned and part.role == "body"
+        living = self.topic[-1].phrase.animate
+        listed = phrase.role == "clothing" and any(thing.extras for thing in self.topic)
+        part = phrase.role == "part" and phrase.many and not phrase.place and not living
+        return phrase.role == "body" or listed or part or (borne and living)
 
     def _apply(self, use: Use, phrase: Phrase) -> None:
         sources = list(use.sources)
@@ -128,13 +107,14 @@ class _Reader(Lookahead):
             if phrase.role == "mood":
                 self.scene.moods.append(f" {use.text} {phrase.prompt}")
             return
-        others = [thing for thing in self.topic if thing not in sources]
+        others = [thing for thing in self.topic if thing not in sources] or self._kin(sources)
         if use.how == "prep" and phrase.owned and phrase.role == "body" and others:
             for target in others:  # "an elephant with a monkey on its back"
                 self.scene.edges += [Edge(source.index, use.relation, target.index, "") for source in sources]
             return
-        owns = use.how == "own" and not phrase.animate
-        if owns or (sources and belongs(use, phrase, sources, self._placing(sources))):
+        shown = use.text.split(" ")[-1] in ("as", "like") or use.text.startswith(_SHOWING)
+        owns = use.how == "own" and (not phrase.animate or shown)
+        if owns or (sources and belongs(use, phrase, sources, self._placing(sources, phrase))):
             alike = len({thing.phrase.animate for thing in sources}) == 1  # "a boy and a girl with umbrellas"
             bearers = sources if phrase.many and len(sources) == 2 and alike or use.how == "own" else sources[-1:]
             self._extra(bearers, f"{use.text}{self.scene.space}{phrase.spoken or phrase.prompt}".strip())
@@ -146,17 +126,23 @@ class _Reader(Lookahead):
         else:
             for target in things:
                 crossed = use.how == "object" and target.phrase.place == "scenery"  # "crossing a bridge"
-                relation, text = ("along", "") if crossed else (use.relation, use.text)
+                relation, text = "along" if crossed else use.relation, "" if use.how == "object" else use.text
                 self.scene.edges += [Edge(source.index, relation, target.index, text) for source in sources]
         self.anchor = things
 
-    def _placing(self, sources: list[Thing]) -> Chunk:
+    def _kin(self, sources: list[Thing]) -> list[Thing]:
+        """ "A grandfather, his grandson on his knees": on the grandfather's."""
+        first = sources[0] if sources and sources[0].phrase.owned else None
+        return [thing for thing in self.scene.things[: first.index] if thing.phrase.animate][-1:] if first else []
+
+    def _placing(self, sources: list[Thing], phrase: Phrase) -> Chunk:
         """The preposition after a phrase, where it is about the phrase: "a boy with a tree behind him", not "behind a fence"."""
-        if self._carries_it(max((thing.phrase.size for thing in sources if not thing.phrase.animate), default=0)):
+        sizes = [thing.phrase.size for thing in sources if not thing.phrase.animate]
+        if self._carries_it(max(sizes, default=0)) or (sizes and not phrase.bare and self._carries_it(LARGE)):
             return Chunk("prep", value="beside")
-        target = self._next(2).kind
-        other = target == "it" and not any(thing in self.topic for thing in sources)
-        return Chunk("stop") if other or target in ("np", "quote") else self._next()
+        living = all(thing.phrase.animate for thing in sources)
+        other = living and self._next(2).kind == "it" and self._next(2).value == "it"  # "a stall, a man with a bag in front of it"
+        return Chunk("stop") if other or self._next(2).kind in ("np", "quote") else self._next()
 
     def _edges(self, things: list[Thing], use: Use) -> None:
         for target in use.sources:
@@ -185,7 +171,8 @@ class _Reader(Lookahead):
         elif not sources:
             self.use = Use("front", (), relation, chunk.text)
         else:
-            self.use = Use("with" if relation == "with" else "prep", sources, relation, chunk.text)
+            doing = self._next(-1).kind == "verb"
+            self.use = Use("with" if relation == "with" else "prep", sources, relation, chunk.text, doing)
         self.open = False
 
     def _described_things(self, relation: Relation) -> list[Thing]:
@@ -211,12 +198,14 @@ class _Reader(Lookahead):
         if self.last is None or self.last.how not in ("with", "object") or target is None or target.owned or self.glue:
             return []
         with_all = self.last.how == "with" or self._next(0).value in ("front", "behind")
-        company = (*self.last.sources, *self.listing)
+        company = (*(self.wider if with_all and not self.clause_has_verb else ()), *self.last.sources, *self.listing)
         return [thing for thing in company if with_all and thing.phrase.place != "place" and thing not in self.anchor]
 
     def _adverb(self, relation: Relation, text: str) -> None:
         """A preposition without an object: "with a ball in front" is in front of what has it."""
-        owner = [thing for thing in self.subject if thing not in self.anchor]
+        last = self.last
+        owners = last.sources if last is not None and last.how == "with" else self.subject  # "an iceberg with a bear on top"
+        owner = [thing for thing in owners if thing not in self.anchor]
         for target in owner:
             self.scene.edges += [Edge(thing.index, relation, target.index, text) for thing in self.anchor]
 
@@ -316,12 +305,21 @@ class _Reader(Lookahead):
             self.pending.append(replace(use, sources=tuple(meant(self.scene, self.topic, (), who=chunk.value) or self.topic)))
             self.kept_topic, self.last = True, None
         else:
-            for target in meant(self.scene, self.topic, use.sources, who=chunk.value):
+            for target in self._owners(chunk.value) or meant(self.scene, self.topic, use.sources, who=chunk.value):
                 self.scene.edges += [Edge(source.index, use.relation, target.index, "") for source in use.sources]
+
+    def _owners(self, who: str) -> list[Thing]:
+        """ "On a table with a vase on it": the table."""
+        if self.last is None or self.last.how != "with" or self._next(-3).value != "with":
+            return []
+        owners = list(self.last.sources)
+        fits = {"him": any(thing.phrase.animate for thing in owners), "them": len(owners) > 1 or any(thing.phrase.many for thing in owners)}
+        return owners if fits.get(who, True) else []
 
     def _spot(self, chunk: Chunk) -> None:
         things = (self.listing if self.anchor is self.targets else self.anchor) or self.subject
-        if self._next(-1).kind == "np" and self._next(-2).kind == "comma":
+        series = self._next(-2) if self._next(-2).kind != "and" else self._next(-3)
+        if self._next(-1).kind == "np" and series.kind == "comma":
             things = things[-1:]  # "a trough, a windmill in the background"
         if things and not self._inverted():
             self._place(things, chunk.value)
@@ -331,7 +329,7 @@ class _Reader(Lookahead):
 
     def _place(self, things: list[Thing], spot: str) -> None:
         for thing in things:
-            thing.level = {"background": -1, "foreground": 1}.get(spot, thing.level)
+            thing.level = {"background": -2, "midground": -1, "foreground": 1}.get(spot, thing.level)
             thing.box = thing.box or spot_box(spot)
 
     def _mood(self, chunk: Chunk) -> None:

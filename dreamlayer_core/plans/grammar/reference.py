@@ -34,10 +34,14 @@ def meant(scene: Scene, topic: Sequence[Thing], sources: Sequence[Thing], *, who
     if who == "them" and len(things) == 1 and not things[0].phrase.many and things[0].phrase.count == 1:
         several = [thing for thing in scene.things if thing.phrase.animate and thing not in sources]
         return several if len(several) > 1 and things[0] in several else things
+    if who == "it":
+        things = [thing for thing in things if not thing.phrase.many and thing.phrase.count == 1]
     first = min((thing.index for thing in sources), default=0)
     before = [thing for thing in scene.things[:first] if thing.phrase.place != "place"]
     if who == "him":  # "a knight rides a horse while a jester juggles behind him"
         people = [thing for thing in before if thing.phrase.animate and thing not in sources]
         subjects = [thing for thing in people if not any(edge.target == thing.index for edge in scene.edges)]
         return [thing for thing in things if thing.phrase.animate] or subjects[-1:] or people[-1:]
+    if who == "it":
+        before = [thing for thing in before if not thing.phrase.many and thing.phrase.count == 1] or before
     return things or before[-1:] or others

@@ -51,7 +51,7 @@ class Thing:
     extras: list[str] = field(default_factory=list[str])
     box: Box | None = None
     space: str = " "
-    level: int = 0  # -1 "in the background", 1 "in the foreground"
+    level: int = 0  # -2 "in the background", -1 "further back", 1 "in the foreground"
 
     @property
     def prompt(self) -> str:

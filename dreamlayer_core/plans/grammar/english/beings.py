@@ -28,7 +28,7 @@ _WORK = listed("""
     orchestra band choir troupe squad army
 """)
 _MAMMALS = listed("""
-    dog puppy pup cat kitten horse pony foal colt filly mare stallion donkey mule cow bull calf ox bison buffalo yak
+    dog puppy pup cat kitten horse pony foal colt filly gelding mare stallion donkey mule cow bull calf ox bison buffalo yak
     sheep lamb ram ewe goat pig piglet sow boar hog warthog rabbit bunny hare hamster gerbil guinea-pig mouse rat shrew
     vole mole squirrel chipmunk marmot beaver hedgehog porcupine fox wolf coyote jackal hyena dingo bear cub panda koala
     kangaroo wallaby wombat possum opossum platypus lion lioness tiger tigress leopard cheetah jaguar panther lynx
@@ -65,7 +65,37 @@ _FANTASY = listed("""
     hero heroine superhero villain supervillain god goddess deity snowman scarecrow doll puppet marionette mannequin
     statue gargoyle teddy figurine nutcracker santa
 """)
-BEINGS = _PEOPLE | _WORK | _MAMMALS | _OTHER_ANIMALS | _DOGS_AND_CATS | _FANTASY
+_MORE = listed("""
+    aardvark aardwolf abbess abbot accountant acolyte adder admiral agouti alto ambassador amputee anaconda
+    anglerfish aphid apostle apothecary appaloosa aristocrat ascetic asp attendant automaton aviator avocet bailiff
+    bandicoot banshee barbarian bargee baritone barn-owl barracuda behemoth bellhop beluga bichon biker bilby
+    bittern blackbird bluebird boa bonobo bosun boyfriend brat bream bronco budgerigar budgie bugbear bullfinch
+    bullfrog bullock bully bureaucrat cabbie caiman caliph capuchin capybara caracal castaway catfish chaffinch
+    chancellor changeling chaperone chaplain chauffeur chickadee chinchilla chupacabra cicada civet classmate clone
+    clownfish clydesdale cockatiel coder colleague colonel colossus commando comrade concierge conductor conscript
+    convict coot copperhead cormorant corporal cowherd crayfish cthulhu curate curlew custodian daimyo dairymaid
+    damselfly dandy daredevil deacon deckhand decorator deerhound delegate dervish dik-dik diplomat disciple
+    dormouse drag-queen drake drill-sergeant dugong dyer earthworm earwig echidna eland emir emo enemy envoy ewok
+    fakir flea foe fop foxhound friar gamer gannet gaur genet gharial girlfriend gnu goatherd goldfinch goshawk goth
+    grebe greenfinch gremlin grub guerrilla guillemot guineafowl guru heir heiress herald hermit-crab hinny
+    hobgoblin hooligan hoopoe horseshoe-crab hostage humanoid humpback ifrit initiate inmate invalid inventor
+    jackdaw janitor juggernaut kabuki-actor kappa katydid kea kelpie kitsune kittiwake kobold komodo-dragon krill
+    kudu lacewing laird lama lamprey lapwing lark leech lemming leprechaun lich lieutenant linnet lionfish loon
+    lorikeet loser lout lovebird lover maggot magistrate magnate maharajah maharani maltese mamba mandarin manta
+    manta-ray marabou margay marlin marmoset marten martyr masseur masseuse matriarch mayfly mayor mezzo-soprano
+    migrant milkmaid millipede minke mockingbird moorhen moray muntjac muskrat mustang mutant nag naiad nautilus
+    navigator neanderthal newlywed nightjar novice numbat nuthatch nutria official oni opponent oriole oryx palomino
+    papillon paramedic patriarch peafowl peahen persian pickpocket pintail piper pipit polecat pontiff president
+    prospector psychic pufferfish quokka ragdoll rani rascal raver razorbill rebel refugee replicant retiree rhea
+    roach roc roebuck roommate sable sailfish saint-bernard scarab scribe secretary secretary-bird selkie senator
+    serf sergeant serval shah sheepdog sheik sheikh shepherdess shoat shoebill shogun silverfish siskin skink skua
+    skylark slave snipe socialite sparrowhawk sphynx spoonbill spouse st-bernard stag-beetle stevedore steward
+    stewardess sturgeon sunfish supermodel surveyor swami sweetheart swineherd swordfish tamarin tasmanian-devil
+    teal teammate tench tengu tenor tern terrapin thrush thug titmouse tuatara tycoon vagabond valkyrie vandal
+    veteran vicar victim wagtail wapiti warden waxwing weevil wendigo werebear widgeon wolfhound wolverine woodcock
+    woodlouse yogi zebu
+""")
+BEINGS = _PEOPLE | _WORK | _MAMMALS | _OTHER_ANIMALS | _DOGS_AND_CATS | _FANTASY | _MORE
 
 _AGENT_ENDINGS = (
     "herder", "keeper", "maker", "seller", "dealer", "player", "fighter", "hunter", "tamer", "charmer", "worker", "rider", "driver", "dancer",

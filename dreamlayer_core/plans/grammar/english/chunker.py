@@ -13,21 +13,14 @@ from .guess import acts, is_content
 from .inflection import Verb, doing, verb
 from .lexicon import is_adjective, is_colour, is_noun
 from .noun_phrase import LONGEST_OF, Parsed, noun_phrase
-from .set_phrases import label_at, set_phrase
+from .quantity import word_at
+from .set_phrases import beside_it, label_at, set_phrase
+from .setting import placed, shade_at, wears
 
 __all__ = ["chunks"]
 
 _AFTER_NAMES = ("with", "featuring", "showing", "depicting", "of")  # "in the style of Monet with a boat"
-_OUTSIDE = ("outside", "in front of", "behind", "next to", "beside", "near", "by")
-_PLACING = ("inside", "inside of", "through", "across", "throughout", "within", "down", "along", "in the middle of", "at the edge of")
-_PLACES_BY = ("in", "on", "at", "inside", "by", "near", "next", "under", "against", "walking", "standing", "sitting")
 _SHOWING = ("of", "showing", "depicting", "with", "featuring", "shows", "depicts", "from", "in", "that")
-
-
-def _is_unknown(phrase: Phrase) -> bool:
-    if phrase.place or phrase.animate or phrase.role or phrase.count > 1:
-        return False
-    return not is_noun(phrase.head)
 
 
 class _Chunker:
@@ -66,6 +59,9 @@ class _Chunker:
         if self._starts_clause() and (spot := label_at(self.tokens, i)):
             self._put("spot", self.tokens[i].lower, spot)
             return i + 2
+        if beside := beside_it(self.tokens, i):
+            self.found += beside
+            return i + 3
         match = set_phrase(self.tokens, i)
         if match is None:
             return 0
@@ -78,6 +74,8 @@ class _Chunker:
             and chunk.text not in ("you see", "you can see", "we see")
         ):
             return 0
+        if chunk.value == "swallow" and chunk.text.endswith(" by") and self._after_thing(after):
+            return 0  # "a carriage drawn by two horses"
         if chunk.value == "style" and self._is_modifier(after):
             return 0
         if chunk.kind == "spot" and after < len(self.tokens) and is_noun(self.tokens[after].lower):
@@ -90,6 +88,10 @@ class _Chunker:
             chunk = replace(chunk, text=f" {chunk.text}")
         self.found.append(chunk)
         return after
+
+    def _after_thing(self, after: int) -> bool:
+        named = after < len(self.tokens) and self.tokens[after].text[:1].isupper()
+        return bool(self.found) and self.found[-1].kind == "np" and not named
 
     def _is_modifier(self, after: int) -> bool:
         """ "a highly detailed painting", "a black and white photo of" are no style tags; their noun follows."""
@@ -132,21 +134,26 @@ class _Chunker:
         ):
             self._put("which", word)
         elif word in words.PRONOUNS and not (word == "her" and self._owns(following)):
-            if word not in ("both", "each") or following in words.PREPOSITIONS or verb(following):
-                self._put(
-                    "it" if words.PRONOUNS[word] != "skip" and word != "both" else "skip", word, words.PRONOUNS[word]
-                )
-            else:
+            behind_both = word == "both" and bool(self.found) and self.found[-1].kind == "prep"
+            if word in ("both", "each") and not (following in words.PREPOSITIONS or verb(following) or behind_both):
                 return 0
+            stands = words.PRONOUNS[word] != "skip" and (word != "both" or behind_both)
+            self._put("it" if stands else "skip", word, words.PRONOUNS[word])
         elif word == "by" and self._names_artist(i + 1):
             self._put("style", word)
             return self._to_comma(i + 1)
         elif word in words.PREPOSITIONS:
-            gazing = word == "at" and self.found and self.found[-1].text in words.GAZING
-            self._put("prep", word, "none" if gazing else words.PREPOSITIONS[word])
+            self._put("prep", word, self._relation(word))
         else:
             return 0
         return i + 1
+
+    def _relation(self, word: str) -> str:
+        """ "Waving at a boat", "peeking over a wall"."""
+        doing = self.found[-1].text if self.found else ""
+        if word == "at" and doing in words.GAZING:
+            return "none"
+        return "behind" if word == "over" and doing in words.PEEPING else words.PREPOSITIONS[word]
 
     def _starts_predicate(self, following: str) -> bool:
         """ "a cactus half [hides]"."""
@@ -174,8 +181,12 @@ class _Chunker:
         form = verb(word) or self._unlisted(word, self._has_object(i)) or self._unlisted_base(i)
         if form is None or not self.found or self.found[-1].kind in ("stop", "verb") and self.found[-1].value != "drop":
             return 0
+        infinitive = form.form == "base" and self.found[-1].text == "to" and len(self.found) > 1
+        if infinitive:
+            self.found.pop()  # "teaching a girl to ride a bicycle"
+            form = form._replace(form="ing")
         before = self.found[-1].kind
-        plain = before in ("np", "which", "be", "it", "skip", "mood", "spot", "adjective")
+        plain = infinitive or before in ("np", "which", "be", "it", "skip", "mood", "spot", "adjective")
         listed = (
             before in ("and", "comma")
             and (self._has_object(i) or form.form != "base" and not (form.form == "s" and is_noun(word)))
@@ -207,10 +218,15 @@ class _Chunker:
 
     def _unlisted_base(self, i: int) -> Verb | None:
         """ "two kayakers paddle through a gorge"."""
-        phrase = self.found[-1].phrase if self.found else None
+        word = self.tokens[i].lower
+        relative = self.found[-1:] and self.found[-1].text in ("that", "which", "who")  # "pigeons that crowd around"
+        phrase = self.found[-2].phrase if relative and len(self.found) > 1 else self.found[-1].phrase if self.found else None
+        if relative and phrase is not None and phrase.many and self._has_object(i) and is_content(word):
+            return Verb("plain", "base", doing(word), word)
+        if self.found and self.found[-1].text == "to" and word_at(self.tokens, i + 1) in words.DETERMINERS and is_content(word):
+            return Verb("plain", "base", doing(word), word)  # "trying to lasso a calf"
         if phrase is None or not acts(self.tokens, i, phrase.spoken.split(" ")[-1]):
             return None
-        word = self.tokens[i].lower
         known = is_content(word) and not word.endswith("ly") and not is_adjective(word)
         return Verb("plain", "base", doing(word), word) if known else None
 
@@ -250,6 +266,9 @@ class _Chunker:
             and not is_noun(self.tokens[i].lower)
         ):
             return 0  # "are long [sits]"
+        if self.found and self.found[-1].kind == "be" and shade_at(self.tokens, i):
+            self._put("adjective", f"{self.tokens[i].lower} {self.tokens[i + 1].lower}")
+            return i + 2
         parsed = noun_phrase(self.tokens, i)
         if parsed is None:
             return 0
@@ -266,40 +285,11 @@ class _Chunker:
         if phrase.role == "style" and (not phrase.bare or (listed and phrase.many and phrase.head in nouns.PICTURES)):
             parsed = replace(parsed, phrases=tuple(replace(phrase, role="") for phrase in parsed.phrases))
         for k, phrase in enumerate(parsed.phrases):
-            phrase = self._placed(phrase, following)
+            phrase = placed(phrase, self.found, following)
             if k:
                 self._put("and")
             self.found.append(Chunk("headless" if parsed.headless else "np", phrase.prompt, phrase=phrase))
         return parsed.after
-
-    def _placed(self, phrase: Phrase, following: str) -> Phrase:
-        """Names after "in" are places ("in Ravenna"); so is whatever a text begins inside of, and what no list has."""
-        before = self.found[-1] if self.found else None
-        outside = before is not None and (before.text in _OUTSIDE or before.value in ("front", "behind"))
-        if outside and phrase.head in nouns.BUILDINGS | nouns.HOUSES:
-            return replace(phrase, place="building")
-        if before is not None and before.kind == "prep" and phrase.role == "style" and phrase.place:
-            return replace(phrase, role="")  # "against a flowery wallpaper"
-        if before is None or before.kind != "prep" or phrase.place == "place" or phrase.role == "container":
-            return phrase
-        name = before.text in ("in", "at") and phrase.bare and phrase.spoken[:1].isupper() and phrase.role == ""
-        inside = before.text in ("inside", "inside of") and len(self.found) == 1
-        if not (name or inside) and _is_unknown(phrase):
-            return self._unknown_target(phrase, before, following)
-        return replace(phrase, place="place") if name or inside else phrase
-
-    def _unknown_target(self, phrase: Phrase, before: Chunk, following: str) -> Phrase:
-        """ "at a qanat" is a place; "a woman in a kaftan on a boat" wears it."""
-        nested = following in _PLACES_BY and not before.text.startswith("inside")  # "through a dustbin in an alley"
-        if (before.text in _PLACING and not nested) or (before.text == "at" and before.value == "in"):
-            return replace(phrase, place="place")
-        if before.text != "in":
-            return phrase
-        owner = self.found[-2].phrase if len(self.found) > 1 else None
-        worn = owner is not None and owner.animate and (phrase.bare or phrase.many or following in _PLACES_BY)
-        if worn:
-            return replace(phrase, role="clothing")
-        return phrase if phrase.bare or phrase.many else replace(phrase, place="place")
 
     def _picture_of(self, i: int) -> int:
         """Past "an oil painting of", "a photo showing": the picture itself is none of its things."""
@@ -328,12 +318,13 @@ class _Chunker:
     def _rest(self, i: int) -> int:
         """Predicative adjectives; anything else is passed over."""
         word = self.tokens[i].lower
+        in_colour = is_colour(word) and wears(self.found)
         on_colour = self.found and self.found[-1].text in ("on", "against") and is_colour(word)
         if on_colour:  # "isolated on white"
             ground = Phrase(prompt=f"a {word} background", head="background", modifiers=(word,), place="place")
             self.found.append(Chunk("np", word, phrase=ground))
-        elif is_colour(word) and self.found and self.found[-1].value == "own":  # "dressed in white"
-            self.found.append(Chunk("np", word, phrase=Phrase(prompt=word, head=word, spoken=word, bare=True)))
+        elif in_colour or (is_colour(word) and self.found and self.found[-1].value == "own"):  # "dressed in white"
+            self.found.append(Chunk("np", word, phrase=Phrase(prompt=word, head=word, spoken=word, bare=True, role="clothing")))
         elif is_adjective(word) and self.found and self.found[-1].kind in ("be", "adjective", "and", "comma", "skip"):
             if self.found[-1].kind == "adjective":  # "bright red"
                 word = f"{self.found.pop().text} {word}"

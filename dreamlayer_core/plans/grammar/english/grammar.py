@@ -10,6 +10,7 @@ from .chunker import chunks
 from .noun_phrase import complete, describe
 from .nouns import COLLECTIVES
 from .relatives import with_relatives
+from .setting import headed
 
 __all__ = ["many", "scene"]
 
@@ -18,7 +19,7 @@ _SPELLED = "zero one two three four five six seven eight nine ten eleven twelve"
 
 def scene(text: str) -> Scene:
     found = Scene()
-    parts = with_owners(with_nouns(with_relatives(chunks(tokens(text))), complete), describe, found.owning)
+    parts = with_owners(with_nouns(with_relatives(headed(chunks(tokens(text)))), complete), describe, found.owning)
     read(without_collective(parts, COLLECTIVES), found, describe)
     return found
 

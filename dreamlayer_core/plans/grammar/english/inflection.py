@@ -13,6 +13,7 @@ VerbForm = Literal["base", "s", "ing", "ed"]
 VerbUse = Literal["own", "plain", "stay"]
 _VOWEL_SOUNDS = ("a", "e", "i", "o", "u")
 _NOT_VOWELS = ("uni", "use", "user", "eur", "one", "ufo", "ukulele", "ute", "eu")
+_NOT_MEN = frozenset("ramen omen specimen abdomen stamen regimen dolmen semen acumen".split())
 _SILENT_H = ("hour", "honest", "heir", "honor", "honour")
 
 
@@ -34,7 +35,7 @@ def article(following: str) -> str:
 
 def is_plural(word: str) -> bool:
     word = word.lower()
-    if word in IRREGULAR:
+    if word in IRREGULAR or (word.endswith(("men", "children")) and word not in _NOT_MEN):
         return True
     return word.endswith("s") and not _ends_in_s_anyway(word)
 
@@ -49,7 +50,7 @@ def singular(word: str) -> str:
     if lower in IRREGULAR:
         return _cased(IRREGULAR[lower], word)
     for tail in ("men", "women", "children"):  # firemen, snowwomen
-        if lower.endswith(tail) and len(lower) > len(tail) + 1:
+        if lower.endswith(tail) and len(lower) > len(tail) + 1 and lower not in _NOT_MEN:
             return word[: -len(tail)] + IRREGULAR[tail]
     if not is_plural(word):
         return word
@@ -93,9 +94,12 @@ def _all_verbs() -> dict[str, Verb]:
         ("plain", words.PLAIN_VERBS), ("own", words.OWN_VERBS), ("stay", words.STAY_VERBS),
     ]  # fmt: skip
     known: dict[str, Verb] = {}
+    irregular = {base for form, base in words.IRREGULAR_VERBS.items() if not form.endswith("ing")}
     for use, bases in uses:
         for base in bases:
-            known.update({form: Verb(use, kind, doing(base), base) for form, kind in _forms(base).items()})
+            for form, kind in _forms(base).items():
+                if kind != "ed" or base not in irregular:  # no "seed" of "see"
+                    known[form] = Verb(use, kind, doing(base), base)
     for form, base in words.IRREGULAR_VERBS.items():
         if base not in known:
             known[form] = Verb("plain", "ed", form, base)

@@ -15,7 +15,7 @@ _NOUNS = (
     | frozenset().union(*nouns.SIZES.values()) | frozenset(nouns.IRREGULAR) | nouns.SINGULAR_S | nouns.SAME_PLURAL
 )  # fmt: skip
 _ADJECTIVE_NOUNS = frozenset(
-    "light square oval stone brick crystal marble metal wood iron paper clay circle neon".split()
+    "light square oval stone brick crystal marble metal wood iron paper clay circle neon felt wicker rattan pewter zinc burlap suede terracotta mahogany teak ebony".split()
 )
 _ABSTRACT_ENDINGS = ("ness", "ism", "ity", "tion", "sion", "ance", "ence", "ship")
 _CONCRETE = frozenset(
@@ -61,7 +61,7 @@ def is_place_compound(word: str) -> bool:
 
 def is_colour(word: str) -> bool:
     lower = word.lower()
-    return lower in words.COLOURS or all(part in words.COLOURS | {"and"} for part in lower.split("-"))
+    return lower in words.COLOURS or ("-" in lower and lower.split("-")[-1] in words.COLOURS)
 
 
 def is_adjective(word: str) -> bool:
@@ -69,7 +69,7 @@ def is_adjective(word: str) -> bool:
     lower = word.lower()
     if lower in words.ADJECTIVES or lower in words.SHADES or is_colour(lower) or lower.endswith("'s"):
         return True
-    if "-" in lower and lower.endswith(("ed", "ing", "colored", "coloured", "shaped", "sized", "old", "high", "long", "deep")):
+    if "-" in lower and lower.endswith(("ed", "ing", "colored", "coloured", "shaped", "sized", "old", "high", "long", "deep", "down", "up", "out", "off", "free", "clad", "lit", "made", "worn", "grown")):
         return True
     return lower.endswith(words.ADJECTIVE_ENDINGS) and not is_noun(lower)
 
@@ -94,7 +94,7 @@ def noun_facts(head: str, shown: str) -> dict[str, object]:
     animate = bool(forms & nouns.ANIMATE) or (not place and head not in _NO_BEINGS and (beings.is_agent(head) or _is_doer(head)))
     if not place and not animate and is_place_compound(head):
         place = "place"
-    role = _role(forms, head)
+    role = "" if forms & nouns.ANIMATE and forms & nouns.ABSTRACT else _role(forms, head)  # a painter's model
     return {"place": place, "animate": animate, "role": "" if place and role == "abstract" else role}
 
 
@@ -109,7 +109,7 @@ def _role(forms: set[str], head: str) -> str:
         return "clothing"
     if forms & nouns.STYLES:
         return "style"
-    if forms & nouns.ABSTRACT or (head.endswith(_ABSTRACT_ENDINGS) and head not in _CONCRETE):
+    if forms & nouns.ABSTRACT or (head.endswith(_ABSTRACT_ENDINGS) and head not in _CONCRETE | things.THINGS):
         return "abstract"
     if forms & nouns.CONTAINERS:
         return "container"

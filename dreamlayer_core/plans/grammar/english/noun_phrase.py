@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..scene import Phrase
-from ..tables import match_at
 from ..tokens import Token
 from . import nouns, words
-from .guess import acts, can_modify, is_content, is_gerund_name, looks_adjective, noun_follows
+from .guess import can_modify, is_content, looks_adjective, noun_follows
 from .inflection import article, is_plural, singular, verb
 from .lexicon import is_adjective, is_colour, is_noun, noun_facts, size_of
+from .noun_end import ends_noun
 from .quantity import Quantity, number_of, quantity_at, word_at
 
 __all__ = ["LONGEST_OF", "Parsed", "complete", "describe", "noun_phrase"]
@@ -25,66 +25,6 @@ class Parsed:
     phrases: tuple[Phrase, ...]  # several only for "red and blue cubes"
     after: int
     headless: bool = False
-
-
-def _ends_noun(tokens: Sequence[Token], i: int, has_noun: bool, last: str, one: bool) -> bool:
-    """Whether the word at i can no longer belong to the modifiers and head before it."""
-    word = word_at(tokens, i)
-    if match_at(words.PREPOSITION_PHRASES, tokens, i) or match_at(words.ATTRIBUTES, tokens, i):
-        return True
-    if (
-        not word
-        or word in words.PREPOSITIONS
-        or word in words.RELATIVES
-        or word in words.DETERMINERS
-        or word in words.BE
-    ):
-        return not (word == "like" and not has_noun)
-    if (
-        word in words.HAVE
-        or word in words.PRONOUNS
-        or word in words.NOT_NOUNS
-        or word in words.VAGUE
-        or word in ("of", "and", "or")
-    ):
-        return True
-    if not has_noun:
-        return is_colour(last) and (form := verb(word)) is not None and form.form == "s" and not is_noun(word)
-    if number_of(word) and word != "one":
-        return True
-    found = None if word in nouns.SINGULAR_S else verb(word)
-    if word.endswith("ly") and not is_adjective(word) and not is_noun(word):
-        return True
-    if found is None and is_plural(word) and _is_predicate(tokens, i, last):
-        return True  # "overalls bends over", "the dog nudges a": an unlisted verb
-    if found is None and acts(tokens, i, last):
-        return True  # "two kayakers paddle through"
-    if found is None:
-        return one and is_plural(word) and not is_noun(word) and not is_plural(last)
-    if found.form == "ing":
-        acting = word_at(tokens, i + 1) in words.DETERMINERS and bool(noun_facts(last, last)["animate"])  # "a troll crossing a"
-        return acting or word not in nouns.ING_NOUNS and not is_gerund_name(tokens, i)
-    if found.form == "ed":
-        return word not in nouns.ED_NOUNS and not is_noun(word) and not (word == "shot" and not _goes_on(tokens, i + 1))
-    if found.form == "s":
-        return not is_noun(word) if is_plural(last) else one or not is_noun(word)
-    following = word_at(tokens, i + 1)
-    if not is_noun(word) and (
-        following in words.PREPOSITIONS or following in words.DETERMINERS or is_plural(following)
-    ):
-        return True  # "an apple and a book lie on", "a boy and a girl bake cookies"
-    return is_plural(last) and not is_noun(word_at(tokens, i + 1))
-
-
-def _goes_on(tokens: Sequence[Token], i: int) -> bool:
-    return is_content(word_at(tokens, i)) or word_at(tokens, i) in words.DETERMINERS
-
-
-def _is_predicate(tokens: Sequence[Token], i: int, last: str) -> bool:
-    following = word_at(tokens, i + 1)
-    if is_plural(last):
-        return not is_noun(word_at(tokens, i))
-    return following in words.DETERMINERS and following != "that"
 
 
 def _is_noun_here(tokens: Sequence[Token], i: int) -> bool:
@@ -100,7 +40,7 @@ def _modifiers(tokens: Sequence[Token], i: int, one: bool) -> tuple[list[str], i
     """(words as they stand, where they end, whether a noun is among them, colours given as alternatives)."""
     found: list[str] = []
     groups: list[list[str]] = [[]]
-    has_noun, sure, last = False, False, ""  # sure: a noun that is listed; an unknown word may yet turn out to be an adjective
+    has_noun, sure, last = False, False, word_at(tokens, i - 1) if i else ""  # sure: a noun that is listed; an unknown word may yet turn out to be an adjective
     while i < len(tokens):
         described = one or (bool(groups[0]) and is_adjective(groups[0][0]))
         glue = "" if sure or (has_noun and not (described and looks_adjective(last))) else _joins_adjectives(tokens, i, bool(found))
@@ -113,12 +53,13 @@ def _modifiers(tokens: Sequence[Token], i: int, one: bool) -> tuple[list[str], i
         word = word_at(tokens, i)
         light = not has_noun and _is_adverb(word, word_at(tokens, i + 1))
         if not light and (
-            _ends_noun(tokens, i, has_noun, last, one) or (found and not has_noun and number_of(word) and word != "one")
+            ends_noun(tokens, i, has_noun, last, one) or (found and not has_noun and number_of(word) and word != "one")
         ):
             break
         if word == "one" and found and not has_noun:
             break
-        if has_noun and is_adjective(word) and not is_noun(word) and "'" not in word and not noun_follows(tokens, i + 1):
+        shade = is_colour(word) and not is_content(word_at(tokens, i + 1))  # "one jet black"
+        if has_noun and is_adjective(word) and not is_noun(word) and "'" not in word and not shade and not noun_follows(tokens, i + 1):
             break
         found.append(tokens[i].text)
         groups[-1].append(word)
@@ -175,7 +116,7 @@ def noun_phrase(tokens: Sequence[Token], i: int, *, depth: int = 0) -> Parsed | 
             return None
     if not has_noun and found and not pronoun:
         has_noun = _last_is_noun(tokens, after, groups, quantity)
-    if not has_noun:
+    if not has_noun or (len(found) > 1 and quantity.determiner and is_colour(found[-1]) and not is_noun(found[-1])):
         phrase = _phrase(found, "", quantity)
         return Parsed((phrase,), after + pronoun, headless=True) if quantity.determiner or pronoun else None
     distributed = _distributed(found, groups, quantity)
@@ -247,6 +188,8 @@ def _phrase(modifiers: list[str], noun: str, quantity: Quantity) -> Phrase:
         facts["place"] = ""
     if words.TOYS & set(flat):
         facts["animate"] = False
+    if facts["role"] == "mood" and quantity.determiner in ("a", "an") and head in nouns.PARTS:
+        facts["role"] = "part"  # "a stained-glass shade"
     if facts["role"] == "abstract" and _is_concrete(head, modifiers, quantity):
         facts["role"] = ""
     return Phrase(
@@ -320,7 +263,7 @@ def _spoken(tokens: Sequence[Token]) -> str:
 def complete(phrase: Phrase, noun: Phrase) -> Phrase:
     """A phrase without a noun takes that of another: "a red [ball]"."""
     shown = noun.plural.split()[-1] if noun.plural and (phrase.many and phrase.count == 1) else noun.head
-    modifiers = [word for word in phrase.modifiers if word != "other"] or list(phrase.modifiers)
+    modifiers = [word for word in phrase.modifiers if word != "other"]
     text = _joined([*modifiers, shown])
     prompt = text if phrase.bare else f"{article(text)} {text}"
     return replace(

@@ -6,7 +6,7 @@ from ..tables import listed, mapped
 from . import beings, places, things
 
 PLACES = listed("""
-    pizzeria diner cockpit doorstep doorway classroom courtroom ballpark racetrack circus-ring canteen bus-stop
+    pizzeria cockpit doorstep doorway classroom courtroom ballpark racetrack circus-ring bus-stop
     waterfront
     rome paris london tokyo venice berlin vienna prague madrid barcelona lisbon amsterdam york chicago kyoto beijing
     shanghai
@@ -23,8 +23,8 @@ PLACES = listed("""
     market city
     town village suburb cityscape skyline downtown room kitchen bedroom bathroom living-room dining-room hallway
     corridor hall
-    office classroom studio workshop attic basement cellar cafe café 
-    court stage airport 
+    office classroom studio workshop attic basement cellar cafe café
+    court stage airport
     platform runway laboratory lab stable barnyard zoo aquarium circus fairground fair sky heavens
     space universe galaxy cosmos moonscape floor ground background backdrop snow ice water seabed underwater reef
     wilderness
@@ -43,12 +43,12 @@ BUILDINGS = listed("""
     palace tent igloo
     tower lighthouse mansion cottage mosque synagogue pyramid hotel shed garage chapel monastery windmill skyscraper
     bus train subway airplane plane ship submarine elevator
-""") | places.BUILDINGS  # places for what is inside them, things for all else
+""") | places.BUILDINGS | places.HOUSES - PLACES  # places for what is inside them, things for all else
 GLOBES = listed("moon mars planet venus asteroid")  # places for what is on them
 COMPOUND_PLACES = frozenset({
     "circus ring", "boxing ring", "bus stop", "gas station", "ski slope", "ice rink", "hockey rink", "book shop", "dance floor",
     "control room", "tennis court", "train tracks", "football pitch", "golf course", "race track", "ice floe", "mountain top",
-    "river bank", "market stall", "power plant", "reading nook", "lily pad pond", "river bed", "construction site", "camp site", "mountain pass", "city roof", "airport gate", "departure gate", "boarding gate",
+    "river bank", "market stall", "northern lights", "southern lights", "power plant", "reading nook", "lily pad pond", "river bed", "construction site", "camp site", "mountain pass", "city roof", "airport gate", "departure gate", "boarding gate",
 })  # fmt: skip
 COMPOUND_THINGS = frozenset({"kitchen island", "bouncy castle", "sand castle", "gingerbread house", "dog house", "bird house"})
 HOUSES = places.HOUSES  # buildings as well: "in front of a café" is outside of it
@@ -86,7 +86,7 @@ STYLES = listed("""
 """) | things.STYLE_WORDS
 ABSTRACT = listed("""
     camera viewer distance other others air front back top bottom middle center centre side left right foreground way
-    rest hurry motion action fun love peace joy sadness anger row line circle pair row rows
+    rest hurry motion action fun love peace joy sadness anger row circle pair row rows
     instruction instructions prompt system message output json html markdown code password request task answer
     response
     sentence text word words number name key api user model ai tool rule rules secret step example lot
@@ -145,7 +145,9 @@ BODY = listed("""
     beard mustache
     moustache braid braids ponytail pigtails freckles skin smile grin expression feather feathers back belly lap
     body knee
-    knees whiskers snout muzzle hooves hoof udder plumage fin fins gills
+    knees whiskers snout muzzle hooves hoof udder plumage fin fins gills bun
+    chin cheek cheeks forehead brow brows eyebrow eyebrows eyelashes throat waist hip hips thigh thighs ankle ankles wrist
+    wrists elbow elbows thumb toe toes knuckles shin jaw scalp forearm forearms torso
 """)
 PARTS = listed("""
     awning syrup spot spots stripe stripes dot dots polka-dots pattern patterns scale scales shell handle lid wheel
@@ -156,7 +158,7 @@ PARTS = listed("""
     edge edges corner
     corners bottom tip blade spout shutters columns facade icing frosting sprinkles topping toppings filling crust
     foam cream screen
-    keys strings pages spikes ribbon tassels fringe embroidery logo inscription writing lettering crest flame flames
+    keys strings pages spikes ribbon tassels fringe embroidery logo clasp clasps inscription writing lettering crest flame flames
     wick
 """) | things.PART_WORDS
 CLOTHES = listed("""
@@ -201,7 +203,7 @@ MASS = listed("""
 """)
 UNIQUE = listed("sun moon sky sea ocean world earth")  # keep "the"
 IRREGULAR = mapped("""
-    men:man women:woman children:child people:person mice:mouse geese:goose feet:foot teeth:tooth oxen:ox lice:louse
+    taxis:taxi skis:ski bikinis:bikini men:man women:woman children:child people:person mice:mouse geese:goose feet:foot teeth:tooth oxen:ox lice:louse
     wolves:wolf knives:knife leaves:leaf shelves:shelf loaves:loaf scarves:scarf elves:elf dwarves:dwarf calves:calf
     halves:half wives:wife thieves:thief hooves:hoof cacti:cactus octopi:octopus fungi:fungus dice:die
     bookshelves:bookshelf
@@ -231,7 +233,7 @@ PAIRED = listed("""
     wings skates chopsticks dice pads stockings clogs loafers moccasins gauntlets earbuds earphones crutches stirrups
     cufflinks stilettos stilts
 """)
-GROUPS = listed("group pair couple trio set collection bunch quartet dozens cluster handful duo")
+GROUPS = listed("group pair couple trio set collection bunch quartet dozens cluster handful duo line")
 COLLECTIVES = listed("""
     child kid person animal figure friend pet bird fruit toy object shape vehicle sibling brother sister thing item
     people
@@ -243,7 +245,7 @@ ING_NOUNS = listed("""
     sibling sapling
     dumpling carving engraving crossing landing filling topping covering opening spaghetting dressing etching
     lettering
-    clearing seedling herring starling darling ping evening
+    clearing seedling herring gelding gardening starling darling ping evening
 """)
 ED_NOUNS = listed("bed shed seed weed reed sled red bobsled feed speed")
 SIZES = {  # rough size in a picture, for the limit on layers: 0 an ant, 1 a cup, 2 (default) a ball or dog, 3 a man, 4 a tree, 5 a house

@@ -11,22 +11,23 @@ _ROOMS = listed("""
     attic loft basement cellar vault crypt catacombs foyer vestibule lobby atrium lounge hall hallway corridor
     landing stairwell staircase nook alcove cubicle office boardroom classroom lecture-hall auditorium gymnasium
     dormitory dorm ward clinic surgery infirmary morgue laboratory lab studio workshop workroom atelier forge smithy
-    foundry boudoir chamber cell prison-cell jail prison dungeon lair hideout bunker armory armoury cloakroom closet
+    foundry boudoir chamber cell prison-cell dungeon lair hideout armory armoury cloakroom closet
     changing-room sauna spa steam-room salon barbershop hairdresser nursery playroom conservatory
     sunroom veranda verandah porch portico balcony terrace patio rooftop penthouse apartment flat suite dressing-room
-    backstage green-room control-room interior canteen cafeteria mess-hall refectory archive
+    backstage green-room control-room interior cafeteria mess-hall refectory archive
 """)
 _VENUES = listed("""
-    cafe café coffeehouse diner bistro brasserie trattoria pizzeria bar pub tavern saloon inn canteen nightclub club
-    disco discotheque casino arcade theater theatre cinema opera concert-hall bandstand stage arena amphitheater
-    amphitheatre colosseum stadium racetrack racecourse velodrome circus fairground fair funfair carnival festival
-    theme-park zoo aquarium planetarium observatory market marketplace bazaar souk flea-market mall supermarket
-    grocery bakery boutique bookshop bookstore pharmacy florist laundromat pawnshop stall showroom
-    auction courtroom court courthouse townhall city-hall parliament embassy hangar depot terminal station platform
+    station cinema theater theatre pub tavern diner mall supermarket bunker hangar inn laundromat prison jail
+    cafe café coffeehouse bistro brasserie trattoria pizzeria bar saloon nightclub club
+    disco discotheque casino arcade opera concert-hall bandstand stage arena amphitheater
+    amphitheatre colosseum stadium racetrack racecourse velodrome circus fairground fair funfair carnival festival fete fête rodeo
+    theme-park zoo aquarium planetarium market marketplace bazaar souk flea-market
+    stall showroom
+    auction courtroom court city-hall terminal platform
     airport airfield runway heliport spaceport harbor harbour port marina dock docks dockyard shipyard wharf quay
-    jetty pier boathouse warehouse factory plant mill quarry mine mineshaft refinery brewery
-    distillery winery sawmill construction-site scaffold scaffolding junkyard scrapyard landfill barnyard farmyard
-    stable stables paddock corral pen sty coop henhouse dovecote greenhouse 
+    jetty pier plant quarry mine mineshaft
+    construction-site scaffold scaffolding junkyard scrapyard landfill barnyard farmyard
+    stable stables paddock corral pen sty coop dovecote greenhouse
 """)
 _STREETS = listed("""
     street road highway freeway motorway expressway autobahn lane alley alleyway avenue boulevard promenade esplanade
@@ -34,20 +35,20 @@ _STREETS = listed("""
     driveway cul-de-sac footpath path pathway trail track towpath bypass overpass underpass viaduct aqueduct
     footbridge drawbridge tunnel garage carport parking lot courtyard yard backyard cloister quad quadrangle campus concourse
     schoolyard graveyard cemetery churchyard village town city metropolis suburb district neighborhood neighbourhood
-    slum ghetto chinatown downtown uptown skyline cityscape rooftops ramparts battlements ruins ruin 
+    slum ghetto chinatown downtown uptown skyline cityscape rooftops ramparts battlements ruins ruin
     campground campsite camp encampment outpost checkpoint border barricade trench battlefield minefield
 """)
 _WATERS = listed("""
     sea ocean lake pond river stream brook creek canal moat lagoon bay cove inlet gulf strait fjord estuary delta
     marsh swamp bog fen mire wetland wetlands mangrove mangroves everglades oasis spring waterfall cascade rapids
-    reservoir dam pool swimming-pool whirlpool puddle shallows surf waves reef seabed seafloor abyss 
+    reservoir dam pool swimming-pool whirlpool puddle shallows surf waves reef seabed seafloor abyss
     shore seashore lakeshore coast coastline beach sandbank sandbar mudflat tide-pool rockpool riverbank riverbed
-    waterfront waterside seaside lakeside floodplain reeds rushes kelp water iceberg floe
+    waterfront waterside seaside lakeside floodplain reeds rushes kelp water
 """)
 _LAND = listed("""
     field meadow pasture lawn grass grassland prairie savanna savannah steppe plain plains tundra heath moor moorland
     desert dune dunes wasteland badlands wilderness outback bush scrub veld valley vale dale glen gorge ravine canyon
-    gully gulch chasm cliff clifftop bluff plateau mesa ridge summit mountaintop mountainside hilltop hillside
+    gully gulch chasm cliff clifftop bluff plateau mesa summit mountaintop mountainside hilltop hillside
     foothills slope slopes piste volcano crater caldera glacier icefield snowfield snowdrift snow ice sand mud soil
     dirt gravel asphalt cobblestones forest woods wood woodland hole pit ditch promontory headland tarn chute bazaar taiga burrow jungle rainforest grove copse thicket undergrowth
     clearing glade orchard vineyard plantation garden park arboretum maze hedge-maze island islet archipelago atoll
@@ -109,7 +110,7 @@ HOUSES = listed("""
     greenhouse garage prison jail armory library gym sauna barbershop hairdresser bank townhall bazaar arcade
 """)
 SCENERY = listed("""
-    wall hill mountain hilltop mountaintop bridge roof stairs stair staircase steps peak track rail rails railway cliff
+    wall hill mountain ridge hilltop mountaintop bridge roof stairs stair staircase steps peak track rail rails railway cliff
     slope curtain curtains windowsill sill ledge rock rocks boulder boulders wave wallpaper tile tiles tiling brickwork
     paneling mural drapery drapes ceiling window doorframe archway arch hearth embankment dyke dike levee parapet
     escalator catwalk scaffold

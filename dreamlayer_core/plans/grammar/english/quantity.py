@@ -78,9 +78,14 @@ def quantity_at(tokens: Sequence[Token], i: int) -> Quantity:
 def _is_one_pair(tokens: Sequence[Token], i: int) -> bool:
     """ "a pair of red shoes" is one thing, "a pair of dogs" two."""
     last = ""
-    while (word := word_at(tokens, i)) and word not in words.PREPOSITIONS and word not in ("and", "or") and not verb(word):
+    while (word := word_at(tokens, i)) and word not in words.PREPOSITIONS and word not in ("and", "or") and not _acts(word):
         last, i = word, i + 1
     return last in nouns.PAIRED or last in things.GEAR or (bool(last) and not noun_facts(singular(last), last)["animate"])
+
+
+def _acts(word: str) -> bool:
+    form = verb(word)
+    return form is not None and form.form != "ing"  # "a pair of gardening gloves"
 
 
 def _collective(word: str, after: int, of: bool, determiner: str) -> Quantity | None:

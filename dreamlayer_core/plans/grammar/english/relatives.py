@@ -35,6 +35,9 @@ def with_relatives(chunks: Sequence[Chunk]) -> list[Chunk]:
 
 def _suffered(chunks: Sequence[Chunk], i: int) -> tuple[Chunk | None, int]:
     """The verb of a clause that begins at i, has a subject of its own and no object; and the index after it."""
+    spoken = chunks[i].kind == "it" and chunks[i].text in ("he", "she", "they") and i and chunks[i - 1].kind == "np"
+    if spoken and chunks[i + 1 : i + 2] and chunks[i + 1].kind == "verb" and (i + 2 == len(chunks) or chunks[i + 2].kind != "np"):
+        return replace(chunks[i + 1], finite=False), i + 2  # "a chest he stole"
     if chunks[i].kind != "which" or chunks[i].text not in _LINKS or not i or chunks[i - 1].kind != "np":
         return None, i
     if i + 2 < len(chunks) and chunks[i + 1].text in UNSEEN and chunks[i + 2].kind == "verb":

@@ -11,13 +11,15 @@ from . import words
 from .lexicon import is_adjective, is_noun
 from .quantity import number_of, word_at
 
-__all__ = ["label_at", "set_phrase"]
+__all__ = ["beside_it", "label_at", "set_phrase"]
 
 _SET_PHRASES: tuple[tuple[Kind, Fixed], ...] = (
     ("style", words.STYLE_PHRASES), ("mood", words.MOOD_PHRASES), ("prep", words.PREPOSITION_PHRASES),
-    ("spot", words.SPOTS), ("verb", words.LEADS), ("verb", words.ATTRIBUTES), ("it", words.EVERYTHING), ("and", words.JOINS),
+    ("spot", words.SPOTS), ("verb", words.LEADS), ("verb", words.ATTRIBUTES), ("it", words.EVERYTHING), ("and", words.JOINS), ("which", words.WHICH),
     ("skip", words.EMPHASES),
 )  # fmt: skip
+
+_OWNERS = {"its": "it", "his": "him", "her": "him", "their": "them"}
 
 
 def set_phrase(tokens: Sequence[Token], i: int) -> tuple[Chunk, int] | None:
@@ -29,6 +31,14 @@ def set_phrase(tokens: Sequence[Token], i: int) -> tuple[Chunk, int] | None:
             text = " ".join(token.lower for token in tokens[i : i + match[0]])
             best = Chunk(kind, text, match[1]), i + match[0]
     return best
+
+
+def beside_it(tokens: Sequence[Token], i: int) -> tuple[Chunk, ...]:
+    """ "At its foot", "to his left", three tokens: beside it. A bottle lies "on its side", though."""
+    preposition, owner, side = (word_at(tokens, i + k) for k in range(3))
+    if preposition not in ("at", "to", "by") or owner not in _OWNERS or side not in words.SIDES:
+        return ()
+    return Chunk("prep", "beside", "beside"), Chunk("it", owner, _OWNERS[owner])
 
 
 def label_at(tokens: Sequence[Token], i: int) -> str:

@@ -20,7 +20,7 @@ _FURNITURE = listed("""
     cot crib cradle hammock mattress dresser drawers wardrobe cabinet cupboard sideboard shelf bookshelf bookcase counter
     island lectern podium pulpit altar easel piano harpsichord organ stove oven fridge freezer dishwasher fireplace
     bathtub tub washbasin basin sink mirror screen rug carpet mat doormat cushion pillow blanket quilt duvet bedspread
-    tablecloth napkin doily towel chandelier lamp lantern lamppost streetlamp torch candlestick candelabra clock
+    tablecloth napkin doily towel chandelier lamp lantern lamppost streetlamp streetlight console blackboard whiteboard chalkboard noticeboard torch candlestick candelabra clock
     grandfather-clock radiator heater fan aquarium terrarium birdcage kennel gate fence billboard signpost sign
     scoreboard mailbox hydrant bollard fountain birdbath sundial well pump gravestone tombstone headstone tomb coffin
     sarcophagus statue obelisk pillar column pedestal plinth flagpole swing slide seesaw trampoline carousel sandbox
@@ -72,11 +72,76 @@ _FANTASY = listed("""
     revolver rifle wand staff crystal-ball grimoire spellbook broomstick amulet talisman rune portal cauldron chalice
     grail treasure lightsaber laser hologram monolith asteroid comet meteor planet crate
 """)
-THINGS = _VEHICLES | _FURNITURE | _FOOD | _TOOLS | _PLANTS | _MUSIC_AND_PLAY | _FANTASY
+_HOUSEHOLD = listed("""
+    album armoire ashcan ashtray bathmat bathrobe bauble beanbag bedpost bedsheet bedside-table bin binder blind
+    blotter bobbin breadbox bureau candleholder canister casserole chaise chalk chopstick clipboard cloth
+    clothes-horse clothesline clothespin coaster coatrack comforter comic-book cooler cord credenza crochet crock
+    cruet curtain-rod daybed decanter diary dictionary diffuser dispenser divan doorbell doorknob dustbin duster
+    dustpan eggcup encyclopedia extension-cord fabric faucet folder footrest footstool futon glue grinder hairbrush
+    hairdryer hassock hatbox hatstand highlighter hoover humidifier hutch icebox incense inkpot inkwell jewelry-box
+    journal keyhole keyring knickknack knitting knocker lampshade ledger lightbulb lockbox lotion lunchbox marker
+    mop-bucket mortar music music-box nightlight nightstand paperclip perfume pestle photograph picture-frame
+    pillowcase pincushion placemat plug plunger postcard pouf protractor pushpin rack ramekin razor ruler saucepan
+    sconce scrapbook sewing-kit shampoo sheet showerhead shutter silk snowglobe soap socket souvenir spork stapler
+    statuette switch tap tape teaspoon textbook thermostat thumbtack toastrack toothbrush toothpaste trashcan
+    trinket trivet tureen vacuum vanity venetian washcloth wastebasket wickerwork wool wrapping
+""")
+_OUTDOORS = listed("""
+    acacia agave alder aloe anemone anthill arbor aspen aster avalanche azalea banner banyan barbecue barnacle
+    barrier beehive begonia birdfeeder birdhouse bonfire bracken bramble brazier bunting buoy buttercup campfire
+    capstan cement-mixer chestnut clam cobweb cockle compost conch cone confetti conker cowslip crabpot crow's-nest
+    crowbar delphinium dibber drain driftwood fig-tree firepit firework fireworks flag forget-me-not foxglove
+    fuchsia geranium gladiolus gorse grate grill hardhat haybale hayloft hazel headlamp heather hemlock hive holly
+    hollyhock honeysuckle hornbeam hose hosepipe hydrangea icicle jack jasmine juniper larch lawnmower leafblower
+    letterbox lifebelt lifebuoy lifejacket lime-tree linden lobster-pot lupin mallet manger manhole mimosa mistletoe
+    mooring mower mussel nettle newsstand olive-tree oyster pansy parking-meter pennant petunia phonebooth phonebox
+    pickaxe picnic-table pinecone plane-tree postbox primrose pulley rhododendron roadroller rowlock sea-urchin
+    secateurs skewer sledgehammer sleeping-bag snapdragon snowflake snowplow snowshoe spiderweb spit sprinkler
+    stalactite stalagmite steamroller streamer strimmer sweetpea sycamore tarpaulin tiller tollbooth tollgate
+    traffic-cone trough trowel turnstile urchin walnut-tree watering-can waterwheel weathercock weathervane web
+    winch windlass windowbox windpump yew yucca
+""")
+_MORE_FOOD = listed("""
+    ale anchovy baklava basil blini bonbon brandy bratwurst brisket brownie calamari candyfloss cannoli cantaloupe
+    caper cardamom cashew caviar chapati chip chive chop chorizo chunk chutney ciabatta cilantro cinnamon clementine
+    clove cognac coriander corndog courgette couscous crisp crouton crumpet cube currant custard dill drumstick
+    edamame elderberry empanada enchilada fajita falafel fennel fillet flounder focaccia frankfurter frittata fudge
+    galette gherkin gin gingerbread gooseberry goulash guava gumdrop gyro haddock halibut hazelnut honeydew ketchup
+    kimchi kumquat lager lasagna licorice lychee macadamia macaroon mackerel maki margarita martini mayonnaise
+    meatball meatloaf meringue miso mocha mojito mulberry mustard naan nacho nougat nugget nutmeg onigiri oregano
+    paella paprika parsley passionfruit pastrami pecan peppercorn pickle pierogi pistachio pita praline profiterole
+    prosciutto prosecco prune quesadilla quiche quince raisin ravioli relish ribs risotto rosemary rum saffron sage
+    salami samosa sardine sashimi satsuma scallion scallop schnitzel shallot shawarma sherry shortbread soba sole
+    sorbet souffle sourdough stout strudel sultana tagine tamale tangerine tarragon tempura thyme tiramisu toffee
+    tofu tortilla trifle truffle turmeric tzatziki udon vanilla vinegar vodka wafer wedge whisky wonton
+""")
+_TRADES = listed("""
+    amber amethyst amp amplifier ash astrolabe atv backgammon bagpipe barometer baton beacon beaker billiard
+    blunderbuss boiler bomb bongo boutonniere boxing-glove brood bubble buckler buggy bumper-car bundle bust
+    cable-car capsule cask casket cassette castanet cd censer centrifuge certificate chairlift chart checkers
+    climbing-frame cogwheel coil colony conga container conveyor convoy cornet corsage crankshaft crop crucifix
+    cuckoo-clock cue didgeridoo diploma discus distaff dodgem dory doubloon drip dvd ember euphonium ferris-wheel
+    flare fleet flock floodlight flugelhorn flywheel font foosball forceps fossil fresco funicular furnace gaggle
+    gamepad gavel glockenspiel go-kart goalpost grenade gurney hang-glider harpoon heap hearse herd hobbyhorse
+    hockey-stick hopper horseshoe houseboat hurdle hydrofoil hymnal icon ingot jade javelin jetpack joystick kart
+    katana kazoo keg kiln lasso lifeboat litter marimba matchstick memorial menorah metronome missile modem module
+    monorail monument mosaic motorhome mound ocarina opal pack paddleboat pallet panpipes parachute parade
+    paraglider pawn periscope pew piccolo pinball pipe pipeline pipette piston plaque playhouse pocketwatch pod
+    pogo-stick pole-vault pontoon pool-table potter's-wheel prayerbook probe punchbag punt quadbike quartz radar
+    rapier recorder reel relief rollercoaster rook rosary roulette saber sabre sandpit sapphire scalpel scepter
+    sceptre scimitar searchlight see-saw sextant sheaf shoal shuttlecock sidecar sitar sketchbook skiff
+    skipping-rope slingshot slot-machine smokestack snooker sonar soot soundboard sousaphone space-suit spindle
+    spotlight sprig sprocket spur squadron standard steamboat stethoscope stopwatch subwoofer swarm syringe taper
+    tapestry tarot test-tube theremin thermometer timpani top topaz torpedo totem trident turntable valve vat
+    ventriloquist vibraphone vinyl wad webcam wicket x-ray
+""")
+THINGS = (
+    _VEHICLES | _FURNITURE | _FOOD | _TOOLS | _PLANTS | _MUSIC_AND_PLAY | _FANTASY | _HOUSEHOLD | _OUTDOORS | _MORE_FOOD | _TRADES
+)
 LARGE = _FURNITURE & listed("""
     table desk workbench bench chair armchair rocker recliner stool ottoman throne sofa couch settee loveseat bed bunk cot
     crib hammock dresser wardrobe cabinet sideboard bookcase counter island altar piano organ stove oven fridge freezer
-    fireplace bathtub tub gate fence billboard fountain carousel trampoline well tent marquee gravestone
+    fireplace bathtub tub gate fence billboard fountain carousel trampoline well tent marquee gravestone console blackboard whiteboard chalkboard
 """)
 HUGE = _VEHICLES - listed("cart wheelbarrow trolley stroller pram drone balloon sled sledge scooter rover wheelchair")
 
@@ -120,7 +185,7 @@ STYLE_WORDS = listed("""
     screenprint lithograph letterpress ukiyo-e sumi-e vaporwave synthwave retrowave cyberpunk steampunk dieselpunk
     solarpunk cottagecore dark-academia noir neo-noir rococo baroque renaissance impressionism expressionism cubism
     surrealism futurism suprematism constructivism minimalism maximalism brutalism bauhaus pointillism fauvism dadaism
-    hyperrealism photorealism realism deco nouveau gouache tempera watercolor watercolour aquarelle acrylic pastel
+    hyperrealism photorealism realism flash brushwork brushstrokes deco nouveau gouache tempera watercolor watercolour aquarelle acrylic pastel
     charcoal graphite ink linework lineart crosshatching stippling doodle caricature comic manga anime chibi kawaii
     webtoon storyboard matte-painting keyframe splash-art wallpaper mockup infographic blueprint diagram collage
     papercut origami-style embroidery-style stencil editorial photoshoot headshot mugshot aesthetic aesthetics vibe vibes

@@ -28,7 +28,7 @@ COLOURS = listed("""
     rainbow rainbow-colored transparent pastel
 """)
 NOUN_COLOURS = listed(
-    "orange gold silver bronze copper cream rose coral peach lavender mint ruby emerald charcoal rainbow olive violet lilac"
+    "orange gold silver bronze copper cream mustard salmon rose coral peach lavender mint ruby emerald charcoal rainbow olive violet lilac"
 )
 SHADES = listed("light dark bright deep pale pastel neon dull vivid royal sky navy lime forest baby hot")
 ADJECTIVES = listed("""
@@ -80,6 +80,31 @@ ADJECTIVES = listed("""
     cheerful
     northern southern eastern western dappled faint soft hard tangled sturdy delicate fragile graceful slender sleek
     stout plump petite ominous eerie
+    adolescent alpine aluminium aluminum andean angora antediluvian argentinian argyle arid australian autumnal
+    aztec balinese balmy bare barren bavarian beaten beefy bengal bitter bleak blustery boggy bold brawny brazilian
+    breezy brutalist bubbly bulky burlap burly burnt buttery buxom byzantine caribbean cashmere celestial chalky
+    cheery cheesy chewy chiffon chrome clean-shaven cobalt colonial colossal concave content convex corduroy coy
+    crabby cranky creaky crisp crunchy crusty cuban damp dapper debonair decrepit denim derelict desolate destitute
+    diligent dingy divine docile downy dozy drab dreamy drizzly drowsy dutch earthenware ebony edwardian egyptian
+    ethiopian feathery feral fertile feudal filthy fizzy flaky flannel fleece floral foamy forbidden forlorn
+    fragrant frosty frothy fruity gallant gangly gargantuan gaudy gaunt georgian ghastly ghostly gilt gingham
+    glacial glum gooey grainy grand greasy greek grim grimy grisly gritty grouchy gruesome gusty hawaiian
+    heartbroken heavenly hefty herringbone hessian hexagonal hidden himalayan hirsute hoary hollow holy houndstooth
+    humble humid idle immense imperial inca infernal inuit irate iridescent jamaican jolly jovial juvenile korean
+    lanky leathery linen lithe livid lofty lovesick lowly loyal lurid macabre mahogany maori marshy mayan meaty
+    mediterranean meek melancholy merry midwestern modernist modest mohair moist moldy molten mongolian monochrome
+    monumental moroccan moth-eaten mother-of-pearl mouldy muggy nickel nigerian norse norwegian nude nutty oblong
+    octagonal oily opaque opulent overripe paisley palatial pallid panicky parisian pastoral pensive pentagonal
+    peppery peruvian pewter piebald pinstripe placid platinum plush plywood portly posh powdery prickly prim
+    primeval pudgy pungent quaint rabid radiant rain-slick ramshackle rancid rattan rickety rococo rosewood rosy
+    rotund ruddy samoan satin savage savory savoury scaly scrawny scruffy second-hand secondhand secret shaggy
+    sicilian silky sinister slimy slushy smoky snowbound sodden soggy sole sooty spectral spiky squalid squat
+    squeaky stale stalwart stately stationary sticky stocky stolen stoneware stripy stubby stumpy suave suede sugary
+    sullen summery sunburnt sundry sunken surly swampy swanky swiss tangy tartan tatty teak teenage terracotta thai
+    thorny threadbare tibetan timid titanium tortoiseshell translucent trendy tribal trusty tudor tumbledown tuscan
+    two-tone unkempt unripe unshaven vacant valiant velvety venetian verdant vietnamese waxy weary weatherbeaten
+    weedy weepy welsh wicker willowy wind-blown windblown windswept wintery wintry wiry wobbly wonky woolly wrinkly
+    wrought zesty zigzag zinc
 """)
 ADJECTIVE_ENDINGS = (
     "ful",
@@ -105,14 +130,15 @@ PREPOSITIONS = {
     "opposite": "beside", "beyond": "behind", "with": "with", "featuring": "with", "plus": "with", "without": "without", "not": "without", "no": "without", "neither": "without", "nor": "without",
     "during": "in", "from": "none", "to": "none", "for": "none", "of": "none", "like": "none", "as": "none", "after": "none",
     "before": "front", "astride": "on", "off": "none", "about": "none", "via": "none", "outside": "beside", "throughout": "in", "down": "along",
-    "up": "along", "except": "none", "aboard": "on",
+    "up": "along", "except": "none", "aboard": "in",
 }  # fmt: skip
 PREPOSITION_PHRASES = sequences({
-    "on": "on top of; on the top of; on the edge of; at the edge of; on the surface of; at the top of; on the back of; "
+    "on": "on top of; on the top of; on the edge of; at the edge of; on the surface of; at the top of; on the back of; on top; "
           "on either side ",
     "in": "in the middle of; in the center of; in the centre of; in the midst of; inside of; in the heart of; at the center of; "
           "at the centre of; in the corner of; at the bottom of; in the depths of; in the shade of; in the shadow of",
     "front": "in front of; at the foot of; at the base of; at the front of; ahead of; out in front of; right in front of; directly in front of; just in front of; "
+             "in front; out front; out in front; "
              "in the foreground of",
     "behind": "out from behind; from behind; in back of; at the back of; in the back of; hidden behind; right behind; just behind; directly behind; "
               "partly behind; partially behind; half hidden behind; hidden by; obscured by; concealed by; blocked by; "
@@ -125,7 +151,7 @@ PREPOSITION_PHRASES = sequences({
               "side by side with; adjacent to; left of; right of; not far from; just left of; just right of; beside of; "
               "facing; across from; in line with;along ",
     "against": "up against; leaning against; propped against; set against; propped up against; leaned against",
-    "with": "together with; along with; accompanied by; as well ",
+    "with": "together with; along with; accompanied by",
     "none": "except for; apart from; instead of; because of; according to; such as; out of; away from; such as",
 })  # fmt: skip
 SPOTS = sequences({
@@ -139,6 +165,7 @@ SPOTS = sequences({
     "middle": "in the middle; in the center; in the centre; at the center; at the centre; in the middle of the picture; "
               "in the center of the image; in the middle of the image; in the center of the picture; "
               "in the center of the frame; in the middle of the frame; in the very middle; in the very center",
+    "midground": "further back; farther back; in the middle distance; in the middle ground; in the midground",
     "top": "at the top; at the top of the picture; at the top of the image; along the top; in the upper half; at the upper edge",
     "bottom": "at the bottom; at the bottom of the picture; at the bottom of the image; along the bottom; in the lower half",
     "top left": "in the top left corner; in the upper left corner; in the top left; in the upper left; at the top left; "
@@ -154,7 +181,7 @@ SPOTS = sequences({
                     "at the bottom right; at the lower right; in the bottom-right corner; in the lower-right corner; "
                     "in the bottom-right; on the bottom right; on the lower right",
     "background": "in the background; in the far background; in the distance; in the far distance; in the backdrop; "
-                  "at the back; in the back; far away; far behind; on the horizon; in background",
+                  "at the back; in the back; far in the background; far off in the distance; far away; far behind; on the horizon; in background",
     "foreground": "in the foreground; in the front; at the front; in foreground; up front; in the immediate foreground; "
                   "up close",
 })  # fmt: skip
@@ -185,7 +212,7 @@ ATTRIBUTES = sequences({
            "shaped like; carved from; carved out of; loaded with; packed with; with the words; with the text; dusted with; "
            "dressed all in; clad all in; dressed entirely in; draped with; draped in; crammed with; strewn with; studded with; "
            "laden with; encrusted with; armed with; equipped with; lined with; smeared with; splattered with; "
-           "in the shape of; in the form of; drizzled with; sprinkled with; framed by; clad in; painted in",
+           "in the shape of; in the form of; disguised as; serving as; as; like; drizzled with; sprinkled with; framed by; clad in; painted in",
 })  # fmt: skip
 LEADS = sequences({
     "lead": "draw; draw me; paint; paint me; create; generate; make; make me; imagine; depict; show; show me; render; "
@@ -202,7 +229,8 @@ SHOWS = listed(
 OWN_VERBS = listed("""
     wear hold carry ride play read eat drink use smoke write sip wield grip clutch hug lick chew bite blow sport raise
     crack peel juggle grasp swing wave strum bear brandish cradle balance type knit cook mix pour munch nibble
-    say spell form make have take do give cast brush wash resemble need sew cut bake stir show
+    say spell form make have take do give cast brush wash resemble need sew cut bake stir show flip toss twirl squeeze cuddle pluck sharpen whisk knead slurp
+    devour gulp inhale shuffle embroider crochet carve whittle sculpt sniff unpack slice lift shake shine mend darn weave launder mince chop reap thresh weld engrave prune mow hoist lug
 """)
 STAY_VERBS = listed("""
     stand sit lie rest hang lean place stay float park perch hover kneel crouch pose position set arrange locate
@@ -216,7 +244,7 @@ PLAIN_VERBS = listed("""
     peek stare
     gaze point fight attack hunt meet greet kiss embrace touch pet guard protect approach land sail glide soar dive
     surf ski
-    skate cycle drive travel march hike stroll wander rush race bloom blossom glow shine burn melt flow fall rain
+    skate cycle drive travel march hike stroll wander rush race bloom blossom glow burn melt flow fall rain
     snow sparkle
     glitter shimmer flicker explode crash break open close reflect cast light illuminate decorate adorn hit shoot
     aim fish
@@ -224,10 +252,20 @@ PLAIN_VERBS = listed("""
     pick sell
     buy work study talk speak chat listen whisper argue compete celebrate dress enter leave exit block support
     attach tie
-    connect hatch peck lurk prowl sneak creep stalk tug drag herd chase admire inspect examine sniff explore search
+    connect hatch peck lurk prowl sneak creep stalk tug drag herd chase admire inspect examine explore search
     dig
     sweep clean repair fix pet stroke teach shade shadow overhang encircle line border buzz flutter swoop circle
-    isolate entertain peer glance shout bake examine greet reach grow swirl tumble rear graze snooze enjoy share observe see
+    isolate entertain peer glance shout bake examine greet reach grow swirl tumble rear graze snooze enjoy observe see
+    ascend bask beckon bicker billow bisect blink bristle
+    brood browse capsize cavort clang clatter collapse collide creak croon crumble descend
+    dine extend feast flee forage frolic frown gossip grapple grimace
+    gush hobble huddle hum jingle jog joust jut limp loll
+    maul murmur mutter nestle ooze perform plod plummet plunge
+    pout prance pray preach propose protrude recline rehearse romp rustle
+    scowl seep shriek simmer skid skim slouch slump sneer snuggle
+    sob spar spurt squeak squint squirm stagger straddle stumble sulk sunbathe
+    tinkle topple trickle trudge waddle waft weep wink
+    wrestle wriggle writhe yodel
 """)
 IRREGULAR_VERBS = mapped("""
     sat:sit stood:stand lay:lie lain:lie hung:hang flew:fly ran:run swam:swim slept:sleep held:hold wore:wear
@@ -242,7 +280,8 @@ IRREGULAR_VERBS = mapped("""
     lying:lie tying:tie dying:die
     strung:string bound:bind swept:sweep slung:sling clung:cling spun:spin stuck:stick struck:strike kept:keep bent:bend
     crept:creep sunk:sink flung:fling blown:blow flown:fly thrown:throw strewn:strew swum:swim sung:sing drunk:drink
-    wound:wind
+    wound:wind stole:steal froze:freeze spoke:speak woke:wake tore:tear fled:flee sped:speed spat:spit wept:weep taught:teach
+    brought:bring sent:send
 """)
 DROPPED_VERBS = listed("isolate depict show see set")  # "isolated on white": of the picture, not of the thing
 GAZING = listed(
@@ -270,6 +309,7 @@ NOT_NOUNS = listed("""
     respectively simultaneously everywhere somewhere else today asleep awake alone afloat ablaze aglow while than is
     was
 """)
+PEEPING = listed("peeking peering peeping peek")  # "over a wall": from behind it
 HIDING_FORMS = listed("hiding covering obscuring blocking concealing screening shading")  # "a rock that a cactus hides": it is behind the cactus
 WEAKENING = listed("half partly partially almost nearly")  # before a verb: "a cactus half hides"
 MOUNTING = listed("ride straddle")  # their object carries the rider
@@ -277,9 +317,12 @@ UNSEEN = listed("someone somebody i you we")  # "a doormat which someone left"
 TOYS = listed("plush toy stuffed inflatable")  # "a plush shark" does not live
 LABELS = {"front": "foreground", "foreground": "foreground", "back": "background", "background": "background", "left": "left",
           "right": "right", "middle": "middle", "center": "middle", "centre": "middle", "top": "top", "bottom": "bottom"}  # fmt: skip
+# "At its foot", "to his right": beside it.
+SIDES = listed("foot feet base side left right flank heels")
 EVERYTHING = sequences({"all": "all of it; all of them; all of this; them all; it all"})
-JOINS = sequences({"": "but also; and also"})
-EMPHASES = sequences({"": "not only; not just"})
+WHICH = sequences({"": "all of which; both of which; each of which; all of whom; both of whom; each of whom"})
+JOINS = sequences({"": "but also; and also; as well as"})
+EMPHASES = sequences({"": "not only; not just; in a line; in line; in single file; in a circle; upside down; upside-down; from head to toe; head to toe"})
 LIGHT_ADVERBS = listed(
     "very quite rather slightly really extremely incredibly brightly beautifully partly partially half fully ultra"
 )
