@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import comfy.model_patcher
 from comfy_api.latest import io
 
-from ..dreamlayer_core.config import LayerAttentionConfig, MapRefinement
+from ..dreamlayer_core.config import CrossKeys, LayerAttentionConfig, MapRefinement
 from .comfy_model.layer_patch import patch_model
 from .sockets import AdapterSocket, LoadedAdapter, PictureSteering, SteeringSocket
 
@@ -58,6 +60,9 @@ class PatchModel(io.ComfyNode):
                                tooltip="By hand: an exponent of the context map; 1 is none."),
                 io.Int.Input("self_attention", default=0, min=0, max=8, optional=True, advanced=True,
                              tooltip="By hand: how often the context map is spread along the picture's own self-attention."),
+                io.Combo.Input("cross_layer_keys", options=list(get_args(CrossKeys)), default="exact", optional=True, advanced=True,
+                               tooltip="What a layer sees of the others. pooled: averages of 2x2 cells, much faster with many "
+                                       "layers or large pictures and nearly the same; region: only where they are."),
             ],
             outputs=[io.Model.Output("model", display_name="model", tooltip="For Layered KSampler, or any other sampler.")],
         )
@@ -68,13 +73,14 @@ class PatchModel(io.ComfyNode):
         lssa: bool = True, strength: float = 1.0, context_threshold: int = -1, start_percent: float = 0.0,
         end_percent: float = 1.0, smoothing: float = 0.0, context_downscale: int = 0, steering: PictureSteering | None = None,
         refinement: str = "auto", floor: float = 0.0, sharpening: float = 1.0, self_attention: int = 0,
+        cross_layer_keys: CrossKeys = "exact",
     ) -> io.NodeOutput:
         # Workflows from before there was a choice have a smoothing alone.
         by_hand = refinement == "by hand" or (refinement == "auto" and smoothing > 0)
         chosen = MapRefinement(smoothing=smoothing, floor=floor, sharpening=sharpening, self_attention=self_attention)
         config = LayerAttentionConfig(
             caca=caca, lssa=lssa, context_threshold=None if context_threshold < 0 else context_threshold,
-            downscale=context_downscale or None,
+            downscale=context_downscale or None, cross_keys=cross_layer_keys,
             refinement=chosen if by_hand else MapRefinement() if refinement == "none" else None)
         return io.NodeOutput(patch_model(
             model, None if adapter is None else adapter.weights, config, strength=strength,
