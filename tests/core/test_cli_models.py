@@ -113,7 +113,12 @@ def test_the_variables_of_the_hub_hold_in_a_process_of_its_own(stand_in: Hub, tm
     assert len(stand_in.gets) == 4 and {asked.token for asked in stand_in.asked} == {"Bearer hf_secret"}
 
 
-def test_ctrl_c_in_a_download_leaves_nothing_under_the_files_name(stand_in: Hub, tmp_path: Path) -> None:
+def test_ctrl_c_in_a_download_leaves_nothing_under_the_files_name(
+    stand_in: Hub, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    # A job in the background of a shell is started with SIGINT ignored, and so is what it starts.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     stand_in.files[f"{TOKENIZER}/vocab.json"] = Hosted(b" " * 2**20 + b"{}", stalls=True)
     running = process(tmp_path, "pull", "clip-tokenizer", HF_ENDPOINT=stand_in.url)
     assert stand_in.stalled.wait(60)
