@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import re
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +27,9 @@ from .tokenizer_files import PADDED_WITH_ZERO, cached_tokenizer, clip_tokens, lo
 __all__ = ["Checkpoint", "find_family", "find_schedule", "read_vae"]
 
 _PICKLED = ("pickle", "zip")
+# What torch's reader raises for damaged files.
+_UNPICKLING = (OSError, RuntimeError, ValueError, TypeError, AttributeError, LookupError, AssertionError, EOFError, OverflowError,
+               struct.error, pickle.UnpicklingError)
 _V_SPREAD = 0.09  # ComfyUI's mark of SD2's 768-v: this norm's bias varies more than in the base model
 _V_MARK = UNET_PREFIX + "output_blocks.11.1.transformer_blocks.0.norm1.bias"
 _V_SIDE = 96  # cells of the pictures of SD2's v-prediction model
@@ -125,8 +130,10 @@ def _unpickled(path: Path) -> dict[str, Tensor]:
     """A pickled file's tensors: torch's own reader, which runs no code of the file."""
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except _UNPICKLING as error:
+        # what torch says before advises to run the file's code
+        refused = re.search(r"WeightsUnpickler error: (.+)", str(error))
+        reason = refused[1] if refused else (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise WeightsError(f"{path}: holds more than tensors, or is damaged ({reason}); give it as safetensors") from error
     content = content.get("state_dict", content) if isinstance(content, dict) else content
     if not isinstance(content, dict):

@@ -53,7 +53,7 @@ class MapRefinement:
 
 
 TRAINING_FREE = MapRefinement(smoothing=1.0, floor=0.4)
-"""What `dreamlayer evaluate maps` found best for maps without an adapter (docs/results/maps.md)."""
+"""Of what `dreamlayer evaluate maps` tried for maps without an adapter one of the best (docs/results/maps.md)."""
 
 CrossKeys = Literal["exact", "pooled", "region"]
 

@@ -89,7 +89,7 @@ def _parsed(content: bytes, size: int) -> Header:
         dtypes = {name: str(entry["dtype"]) for name, entry in entries.items()}
         promised = 8 + len(content) + max((int(entry["data_offsets"][1]) for entry in entries.values()), default=0)
         header = Header(shapes=shapes, dtypes=dtypes, metadata={str(key): str(value) for key, value in metadata.items()})
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError) as error:
         raise NoHeader("damaged", "a safetensors file with a damaged header") from error
     if size != promised:
         name = "truncated" if size < promised else "damaged"

@@ -147,7 +147,8 @@ class _Tensors:
 
     def side(self, pattern: str, axis: int) -> int | None:
         """How long this axis is in the first tensor whose name has the pattern."""
-        return next((shape[axis] for name, shape in self.shapes.items() if len(shape) > axis and re.search(pattern, name)), None)
+        return next((shape[axis] for name, shape in self.shapes.items()
+                     if -len(shape) <= axis < len(shape) and re.search(pattern, name)), None)
 
     def family(self) -> str | None:
         """The base family, by the channels of the text embeddings."""

@@ -143,9 +143,7 @@ class LayerRun:
         The conditional rows must come first or together: their map serves both halves.
         """
         self.timestep, self.size, self.halves = timestep, size, halves
-        self._attention.clear()
-        self._features.clear()
-        self._self_attention.clear()
+        self._forget()
         if "conditional" in halves:
             self.context_map = self.foreground_map = None
 
@@ -192,8 +190,11 @@ class LayerRun:
         if self.own_spans is not None:
             own = spatial_maps(attention[:, :-1].flatten(0, 1), [[span] for stack in self.own_spans for span in stack])
             self.foreground_map = _planes(rearrange(own, "(stack fg) 1 n -> stack fg n", stack=len(attention)), grid)
-        self._attention.clear()
-        self._features.clear()
+        self._forget()
+
+    def _forget(self) -> None:
+        for collected in (self._attention, self._features, self._self_attention):
+            collected.clear()
 
     def _refined(self, attention: Tensor, grid: tuple[int, int]) -> Tensor:
         """The foregrounds' maps (stacks, fg, n) in the global row's attention (stacks, n, s): Eq. 4, and refined."""

@@ -43,7 +43,8 @@ OnStep = Callable[[Step], None]
 
 @dataclass
 class Trajectory:
-    """Noisy latents (stacks, rows, c, h, w) kept while sampling, by timestep; a whole one has z_0 under ``FINAL``."""
+    """Noisy latents (stacks, rows, c, h, w) kept while sampling, by timestep, of the variance that ``NoiseSchedule.add_noise``
+    makes; a whole one has z_0 under ``FINAL``."""
 
     latents: dict[int, Tensor] = field(default_factory=lambda: dict[int, Tensor]())
 
@@ -152,9 +153,10 @@ class DdimStepper:
 class DiffusersStepper:
     """Any diffusers scheduler that calls the model once a step. ``make`` builds a fresh one a run: many carry state.
 
-    Give it the betas and the prediction type of the model. Noise that an ancestral scheduler adds is drawn from
-    ``generator``, which goes on from run to run. Raises InputError for schedulers that revisit a noise level (Heun,
-    KDPM2, PNDM): the harmonisation pass enters in mid-run, which they do not allow.
+    Give it the betas and the prediction type of the model. Latents have the variance of ``NoiseSchedule.add_noise``, also
+    with schedulers that themselves go by z_0 + σ ε: what is stored fits what is noised anew. Noise that an ancestral
+    scheduler adds is drawn from ``generator``, which goes on from run to run. Raises InputError for schedulers that revisit
+    a noise level (Heun, KDPM2, PNDM): the harmonisation pass enters in mid-run, which they do not allow.
     """
 
     def __init__(self, make: Callable[[], Any], steps: int, generator: torch.Generator | None = None) -> None:
@@ -169,6 +171,9 @@ class DiffusersStepper:
         # Steps close together (Karras) can round to one timestep. The first stands for it: a scheduler looks up where
         # a run starts, and counts from there.
         self._native = dict(zip(reversed(self.timesteps), reversed(native), strict=True))
+        # Schedulers of z_0 + σ ε start from noise of another scale than 1.
+        sigmas: list[float] = [] if float(scheduler.init_noise_sigma) == 1 else scheduler.sigmas[: len(native)].tolist()
+        self._spread = {t: (1 + sigma**2) ** 0.5 for t, sigma in zip(reversed(self.timesteps), reversed(sigmas), strict=False)}
         takes_generator = "generator" in inspect.signature(scheduler.step).parameters
         self._extra = {"generator": self._generator} if takes_generator else {}
         if not _visits_each_level_once(scheduler):
@@ -181,13 +186,22 @@ class DiffusersStepper:
 
     def start(self, noise: Tensor) -> Tensor:
         self._begin()
-        return noise * float(self._scheduler.init_noise_sigma)
+        return noise * (float(self._scheduler.init_noise_sigma) / self._spread.get(self.timesteps[0], 1.0))
 
     def model_input(self, latents: Tensor, timestep: int) -> Tensor:
-        return self._scheduler.scale_model_input(latents, self._native[timestep])
+        return self._scheduler.scale_model_input(self._exploded(latents, timestep), self._native[timestep])
 
     def step(self, output: Tensor, latents: Tensor, timestep: int) -> Tensor:
-        return self._scheduler.step(output, self._native[timestep], latents, **self._extra).prev_sample
+        exploded = self._exploded(latents, timestep)
+        stepped = self._scheduler.step(output, self._native[timestep], exploded, **self._extra).prev_sample
+        # by the scheduler's own count, as two steps may have one timestep
+        if not self._spread or (index := self._scheduler.step_index) == len(self.timesteps):
+            return stepped
+        return stepped / self._spread[self.timesteps[index]]
+
+    def _exploded(self, latents: Tensor, timestep: int) -> Tensor:
+        """z_t as the scheduler has it."""
+        return latents * self._spread[timestep] if self._spread else latents
 
 
 def _visits_each_level_once(scheduler: Any) -> bool:

@@ -46,4 +46,4 @@ def _maker(name: SchedulerName, schedule: NoiseSchedule) -> Callable[[], Any]:
     scheduler = getattr(importlib.import_module("diffusers"), kind)  # not there inside ComfyUI, which samples itself
     return lambda: scheduler(
         num_train_timesteps=schedule.train_steps, beta_start=schedule.beta_start, beta_end=schedule.beta_end,
-        beta_schedule="scaled_linear", prediction_type=schedule.prediction_type, **options)
+        beta_schedule="scaled_linear", prediction_type=schedule.prediction_type, rescale_betas_zero_snr=schedule.zero_snr, **options)

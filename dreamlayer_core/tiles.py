@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -69,14 +70,16 @@ def _ramp(start: int, stop: int, length: int, overlap: int) -> Tensor:
 def vae_in_tiles(vae: Any, size: tuple[int, int], scale: int, tiling: TilingConfig) -> Generator[None]:
     """Switch on diffusers' own tiling of a VAE for pictures (height, width) that are to have tiles, and undo it.
 
-    ``scale`` is the VAE's, pixels per cell. Others are decoded as without.
+    ``scale`` is the VAE's, pixels per cell; tiles and their overlap are of whole cells. Others are decoded as without.
     """
     if not tiling.splits(size):
         yield
         return
+    cells = max(2, tiling.tile // scale)
+    # diffusers rounds what it multiplies by the factor down: a float just below the true one would misplace tiles
+    overlap = Fraction(min(-(-tiling.overlap // scale), cells - 1), cells)
     settings = {
-        "use_tiling": True, "tile_sample_min_size": tiling.tile, "tile_latent_min_size": max(1, tiling.tile // scale),
-        "tile_overlap_factor": tiling.overlap / tiling.tile}
+        "use_tiling": True, "tile_sample_min_size": cells * scale, "tile_latent_min_size": cells, "tile_overlap_factor": overlap}
     stock = {name: getattr(vae, name) for name in settings}
     try:
         for name, value in settings.items():

@@ -55,17 +55,18 @@ def edited_by_hand(document: io.Layers.Type, inputs: Mapping[str, Any], *, same_
     """The document with its layers where the editor's state, in the ``inputs`` of its node, has put them.
 
     Without edits, and with those of an earlier run, whose layers were others, it is as it comes, as Create Layered
-    Image shows it. ``same_layers``: the editor is fed by this document; if not, edits that do not fit it are an InputError.
-    Raises it for another canvas, too, and for edits of a batch of pictures.
+    Image shows it. ``same_layers``: the editor is fed by this document; if not, it is an InputError unless its edits fit,
+    since what it shows may be edited otherwise. Raises it for another canvas, too, and for edits of a batch of pictures.
     """
     raw = inputs.get("compositor")
-    if not layer_state_provided(raw):
-        return document
     state = _fitting_state(document, raw)
     if state is None and not same_layers:
-        raise InputError("Create Layered Image has edits of other layers; connect the same layers there and here")
+        raise InputError(
+            "Create Layered Image gets other layers than this node; connect the same ones there and here, edited ones to "
+            "'edited'")
     if state is None:
-        _log.warning("The edits in Create Layered Image are of an earlier run, whose layers were others; they are left out")
+        if layer_state_provided(raw):
+            _log.warning("The edits in Create Layered Image are of an earlier run, whose layers were others; they are left out")
         return document
     items, canvas = frame_items(document), document_canvas(document) or state["canvas"]
     if len(state["layers"]) != len(items):
@@ -81,9 +82,12 @@ def edited_by_hand(document: io.Layers.Type, inputs: Mapping[str, Any], *, same_
 
 def _fitting_state(document: io.Layers.Type, raw: Any) -> dict[str, Any] | None:
     """The state as the node itself reads it, if it is one and of these layers."""
-    state, frames = parse_layer_state(raw), expand_item_frames(document_items(document))
+    state = parse_layer_state(raw)
+    if state is None:
+        return None
+    frames = expand_item_frames(document_items(document))
     alphas = [frame_alpha(frame["tensor"], frame["mask"]) for frame in frames]
-    return state if state is not None and state["inputs"] == input_fingerprints(frames, alphas) else None
+    return state if state["inputs"] == input_fingerprints(frames, alphas) else None
 
 
 def _node(prompt: Any, node_id: Any) -> dict[str, Any]:

@@ -35,15 +35,21 @@ Item = dict[str, Any]
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Origin:
     """``pixels`` (b, 4, h, w): what the layer showed at first, premultiplied, cut to its box; ``maps``, one for each picture
-    or one for all: from that box to the canvas, or in a note to the item's own pixels."""
+    or one for all: from that box to the canvas, or in a note to the item's own pixels. ``drawn`` is the IMAGE of the item
+    that a note is of."""
 
     pixels: Tensor
     maps: tuple[Tensor, ...]
+    drawn: Tensor | None = None
 
     def moved(self, *maps: Tensor) -> _Origin:
         """With one map, or each picture's own, after its own."""
         count = max(len(maps), len(self.maps))
         return replace(self, maps=tuple(maps[i % len(maps)] @ self.maps[i % len(self.maps)] for i in range(count)))
+
+    def is_of(self, item: Item) -> bool:
+        """Whether a note says where the item comes from: not once another node has painted or masked it."""
+        return self.drawn is not None and item.get("mask") is None and torch.equal(item["image"].cpu(), self.drawn)
 
     def is_same(self, other: _Origin) -> bool:
         return (self.pixels.shape == other.pixels.shape
@@ -61,7 +67,8 @@ def note_edit(before: io.Layers.Type, after: io.Layers.Type, change: LayerChange
     places = own_layers(stacks_from_layers(after)[0])
     for place, old in zip(places, new_order([change], len(origins)), strict=True):
         item = items[place]
-        items[place] = item | {_ORIGIN: origins[old].moved(shift_map(-item["x"], -item["y"]))}
+        origin = origins[old].moved(shift_map(-item["x"], -item["y"]))
+        items[place] = item | {_ORIGIN: replace(origin, drawn=item["image"])}
     return after | {"layers": items}
 
 
@@ -136,7 +143,7 @@ def _origins(document: io.Layers.Type, stack: LayerStack) -> list[_Origin]:
 def _origin(item: Item) -> _Origin:
     """With maps to the item's own pixels."""
     note = item.get(_ORIGIN)
-    if isinstance(note, _Origin):
+    if isinstance(note, _Origin) and note.is_of(item):
         return note
     color, alpha = item_pixels(item)
     shown = Layer(name="shown", color=color[0], alpha=alpha.amax(dim=0))

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ..base_options import BaseOptions
 from ..errors import InputError
 from . import options
 from .options import print_stack_report
@@ -42,6 +43,9 @@ def edit(
     negative: options.StackNegative = None,
     model: options.StackModel = None,
     adapter: options.StackAdapter = None,
+    layer_decoder: options.LayerDecoder = None,
+    tokenizer: options.Tokenizer = None,
+    allow_pickle: options.AllowPickle = False,
     steps: options.StackSteps = None,
     cfg: options.StackGuidance = None,
     seed: Annotated[int, typer.Option(help="Noise of what an edit brings into the frame.")] = 0,
@@ -63,6 +67,7 @@ def edit(
     texts = [*_one_layer(layer, values, switches), *(edits or ())]
     request = stack_request(
         stack, layer_prompt=layer_prompt, whole=whole, negative=negative, model=model, adapter=adapter, steps=steps, cfg=cfg,
+        base=BaseOptions(layer_decoder=layer_decoder, tokenizer=tokenizer, allow_pickle=allow_pickle),
         from_pixels=from_pixels, no_harmonize=no_harmonize, effects=effects, move_effects=move_effects, views=views, device=device,
         out=out, overwrite=overwrite)
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ..base_options import BaseOptions
 from . import options
 from .options import print_stack_report
 from .request import stack_request
@@ -26,6 +27,9 @@ def regenerate(
     negative: options.StackNegative = None,
     model: options.StackModel = None,
     adapter: options.StackAdapter = None,
+    layer_decoder: options.LayerDecoder = None,
+    tokenizer: options.Tokenizer = None,
+    allow_pickle: options.AllowPickle = False,
     steps: options.StackSteps = None,
     cfg: options.StackGuidance = None,
     from_pixels: options.FromPixels = False,
@@ -40,6 +44,7 @@ def regenerate(
     """Sample one layer anew, with another prompt or seed; all others keep their pixels, and the new one sees them."""
     request = stack_request(
         stack, layer_prompt=layer_prompt, whole=whole, negative=negative, model=model, adapter=adapter, steps=steps, cfg=cfg,
+        base=BaseOptions(layer_decoder=layer_decoder, tokenizer=tokenizer, allow_pickle=allow_pickle),
         from_pixels=from_pixels, no_harmonize=no_harmonize, effects=effects, views=views, device=device, out=out,
         overwrite=overwrite)
 
@@ -58,6 +63,9 @@ def add(
     negative: options.StackNegative = None,
     model: options.StackModel = None,
     adapter: options.StackAdapter = None,
+    layer_decoder: options.LayerDecoder = None,
+    tokenizer: options.Tokenizer = None,
+    allow_pickle: options.AllowPickle = False,
     steps: options.StackSteps = None,
     cfg: options.StackGuidance = None,
     from_pixels: options.FromPixels = False,
@@ -72,6 +80,7 @@ def add(
     """Add a layer to a stack, sampled among the others, which keep their pixels."""
     request = stack_request(
         stack, layer_prompt=layer_prompt, whole=whole, negative=negative, model=model, adapter=adapter, steps=steps, cfg=cfg,
+        base=BaseOptions(layer_decoder=layer_decoder, tokenizer=tokenizer, allow_pickle=allow_pickle),
         from_pixels=from_pixels, no_harmonize=no_harmonize, effects=effects, views=views, device=device, out=out,
         overwrite=overwrite)
 

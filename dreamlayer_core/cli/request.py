@@ -78,6 +78,7 @@ class StackRequest:
     source: Path
     model: str | None = None
     adapter: str | None = None
+    base: BaseOptions = BaseOptions()
     steps: int | None = None
     guidance: float | None = None
     prompts: Mapping[int, str] = field(default_factory=lambda: dict[int, str]())  # of layers that the file has none for
@@ -141,6 +142,7 @@ def stack_request(
     negative: str | None,
     model: str | None,
     adapter: str | None,
+    base: BaseOptions,
     steps: int | None,
     cfg: float | None,
     from_pixels: bool,
@@ -156,7 +158,8 @@ def stack_request(
     if effects and move_effects:
         raise InputError("got --effects and --move-effects; give one of them")
     return StackRequest(
-        source=stack, model=model, adapter=adapter, steps=steps, guidance=cfg, prompts=parse_layer_prompts(layer_prompt or ()),
+        source=stack, model=model, adapter=adapter, base=base, steps=steps, guidance=cfg,
+        prompts=parse_layer_prompts(layer_prompt or ()),
         whole=whole, negative=negative, from_pixels=from_pixels, harmonize=not no_harmonize,
         effects="found" if effects else "moved" if move_effects else None, views=views, device=device, out=out,
         overwrite=overwrite)

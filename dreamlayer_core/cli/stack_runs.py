@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import cast, get_args
 
 import torch
@@ -195,7 +195,9 @@ def _prepared(request: StackRequest, source: _Source, progress: StageProgress) -
 
 
 def _base(request: StackRequest, source: _Source) -> BaseOptions:
-    return BaseOptions.from_noted(source.settings) if request.model is None else BaseOptions()
+    """What the stack notes of its own model, unless the command says otherwise."""
+    given = {one.name: value for one in fields(BaseOptions) if (value := getattr(request.base, one.name))}
+    return replace(BaseOptions.from_noted(source.settings) if request.model is None else BaseOptions(), **given)
 
 
 def _precision(source: _Source) -> Precision:

@@ -187,7 +187,8 @@ class _Run:
         tables = [
             markdown_table(["", *columns], [[row.variant.title, *(cell(getattr(row, name).get(t)) for t in steps)] for row in rows])
             for name in ("iou", "rank")]
-        page = _PAGE.format(samples=options.samples, model=options.model, iou=tables[0], rank=tables[1])
+        tiles = [strip_tiles(path, 5) for path in sorted((options.out / "maps").glob("*.png"))[:_SHOWN]]
+        page = _PAGE.format(samples=options.samples, model=options.model, iou=tables[0], rank=tables[1]) + (_PICTURES if tiles else "")
         figures = [{"variant": asdict(row.variant), "iou": _plain(row.iou), "rank": _plain(row.rank)} for row in rows]
         try:
             options.out.mkdir(parents=True, exist_ok=True)
@@ -195,7 +196,6 @@ class _Run:
             (options.json or options.out / "maps.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
         except OSError as error:
             raise OutputError(f"cannot write the report to {options.out}: {error}; choose a writable folder") from error
-        tiles = [strip_tiles(path, 5) for path in sorted((options.out / "maps").glob("*.png"))[:_SHOWN]]
         draw_grid(tiles, ["picture", "object 1", "its map", "object 2", "its map"], options.out / "maps.png")
 
 
@@ -210,7 +210,8 @@ Model: {model}, without its adapter; {samples} held-out scenes, their pictures n
 {iou}
 ## How surely a cell of the object outranks another (area under the ROC curve; 0.5 is chance)
 
-{rank}
+{rank}"""
+_PICTURES = """
 ## Maps of the default at t = 850
 
 ![maps](maps.png)

@@ -36,12 +36,10 @@ class RowReplay:
     rows: int
 
     @classmethod
-    def of(
-        cls, trajectory: SampledTrajectory, rows: Sequence[int], *, known: Tensor | None = None, start: Sequence[int] = ()
-    ) -> RowReplay:
-        """Rows of a stored run; ``known`` (stacks, len(rows), 1, h, w), boolean: where False, they are sampled as the others.
+    def of(cls, trajectory: SampledTrajectory, rows: Sequence[int], *, start: Sequence[int] = ()) -> RowReplay:
+        """Rows of a stored run; ``start`` are sampled rows that begin as they did there.
 
-        ``start`` are sampled rows that begin as they did there. InputError for runs of which not all was kept.
+        InputError for runs of which not all was kept.
         """
         check_trajectory(trajectory, "so nothing of its run can be replayed")
         if trajectory.final is None:
@@ -55,8 +53,7 @@ class RowReplay:
         ends = list(accumulate((len(kept[level]) for level in levels), initial=0))
         path = [z for level in levels for z in kept[level]] + [trajectory.final]
         whole = Trajectory({number: _stacked(z, trajectory.rows) for number, z in zip([*range(ends[-1]), FINAL], path, strict=True)})
-        replay = Replay.of(whole, rows)
-        return cls(replay=Replay(replay.rows, replay.latents, known), start=Replay.of(whole, start), levels=levels,
+        return cls(replay=Replay.of(whole, rows), start=Replay.of(whole, start), levels=levels,
                    calls=tuple(range(*pair) for pair in pairwise(ends)), rows=trajectory.rows)
 
     def check(self, noise: Tensor) -> None:

@@ -38,8 +38,11 @@ class Browser:
 
     def js(self, script: str, *values: Any) -> Any:
         """What the script, a function's body, returns; it may await."""
-        body = f"const done = arguments[arguments.length - 1], args = arguments; (async () => {{ {script} }})().then(done)"
-        return _ask(f"{self.session}/execute/async", {"script": body, "args": list(values)})
+        body = (f"const done = arguments[arguments.length - 1], args = arguments; (async () => {{ {script} }})()"
+                ".then(value => done([value]), error => done([null, String(error)]))")
+        answer, *errors = _ask(f"{self.session}/execute/async", {"script": body, "args": list(values)})
+        assert not errors, f"{errors[0]}, in the browser by {script}"
+        return answer
 
     def wait(self, script: str, *values: Any, seconds: float = 300) -> Any:
         """Until the script returns something true."""

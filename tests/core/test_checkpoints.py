@@ -286,8 +286,19 @@ def test_code_in_a_pickled_file_never_runs(options: BaseOptions, tmp_path: Path)
     with pytest.raises(WeightsError, match=r"bad\.ckpt: holds more than tensors, or is damaged .*; give it as safetensors"):
         DreamLayer.from_files(path, options=replace(options, allow_pickle=True))
     assert not _Executes.ran
+    with pytest.raises(WeightsError, match=r"\(Unsupported global: GLOBAL .*_execute") as caught:
+        DreamLayer.from_files(path, options=replace(options, allow_pickle=True))
+    assert "weights_only" not in str(caught.value)
     torch.save([torch.zeros(2)], path)
     with pytest.raises(WeightsError, match=r"a pickled list, expected tensors by name"):
+        DreamLayer.from_files(path, options=replace(options, allow_pickle=True))
+
+
+@pytest.mark.parametrize("content", [b".", b"", b"h\x05.", b"J\x01.", b"X\x01\0\0\0\xff.", b"ccollections\nOrderedDict\nK\x05R.", b"}."])
+def test_a_damaged_pickled_file_is_told(options: BaseOptions, tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "bad.ckpt"
+    path.write_bytes(b"\x80\x02" + content)
+    with pytest.raises(WeightsError, match=r"bad\.ckpt: holds more than tensors, or is damaged \(.+\); give it as safetensors"):
         DreamLayer.from_files(path, options=replace(options, allow_pickle=True))
 
 

@@ -48,6 +48,18 @@ def test_a_pickled_checkpoint_needs_leave_every_time(files: Path, tmp_path: Path
         1, "sd1.ckpt", "pickled", "--allow-pickle")
     assert Run(tmp_path, "generate", *PROMPTS, "--model", files / "sd1.ckpt", *options, "--allow-pickle", "--out", out).code == 0
     assert "allow_pickle" not in (out / "stack.json").read_text()
+    edit = ["edit", out, "--layer", "1", "--move", "8,0", *QUICK, "--out", tmp_path / "edited"]
+    Run(tmp_path, *edit).assert_fails(1, "pickled", "--allow-pickle")
+    assert Run(tmp_path, *edit, "--allow-pickle").code == 0
+
+
+def test_an_edit_by_another_model_takes_its_decoder_and_tokenizer(files: Path, tmp_path: Path) -> None:
+    out = tmp_path / "made"
+    sdxl = ["--model", files / "sdxl.safetensors"]
+    assert Run(tmp_path, "generate", *PROMPTS, *sdxl, *_options(files), "--steps", "10", *QUICK, "--out", out).code == 0
+    edit = ["edit", out, "--layer", "1", "--move", "8,0", "--from-pixels", *sdxl, *QUICK, "--out", tmp_path / "edited"]
+    Run(tmp_path, *edit).assert_fails(1, "--layer-decoder")
+    assert Run(tmp_path, *edit, *_options(files)[:4]).code == 0
 
 
 def test_a_checkpoint_says_what_it_lacks(files: Path, tmp_path: Path) -> None:

@@ -30,11 +30,14 @@ def test_every_stage_is_measured_and_what_the_default_is():
     assert len({v.title for v in variants}) == len(variants)
 
 
-def test_a_run_writes_its_figures_a_page_and_a_grid(tmp_path: Path):
-    rows = evaluate_maps(MapOptions(samples=2, out=tmp_path, timesteps=(850,)))
+@pytest.mark.parametrize("samples", [2, 9])  # the ninth is the first scene of two objects, as the grid shows them
+def test_a_run_writes_its_figures_a_page_and_a_grid(tmp_path: Path, samples: int):
+    rows = evaluate_maps(MapOptions(samples=samples, out=tmp_path, timesteps=(850,)))
     figures = json.loads((tmp_path / "maps.json").read_text(encoding="utf-8"))
     assert len(figures) == len(rows)
     for row, figure in zip(rows, figures, strict=True):
         assert 0 < row.iou[850].mean < 1 and 0 < row.rank[850].mean < 1
         assert figure["iou"]["850"]["mean"] == row.iou[850].mean
         assert row.variant.title in (tmp_path / "maps.md").read_text(encoding="utf-8")
+    page = (tmp_path / "maps.md").read_text(encoding="utf-8")
+    assert (tmp_path / "maps.png").is_file() == ("maps.png" in page) == (samples > 8)

@@ -72,6 +72,13 @@ def test_trailing_timesteps_are_those_of_diffusers(steps: int) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("schedule", [*OTHERS[:2], NoiseSchedule(prediction_type="v_prediction", zero_snr=True)])
+def test_every_method_has_the_noise_levels_of_the_model(name: SchedulerName, schedule: NoiseSchedule) -> None:
+    stepper = stepper_for(SamplingConfig(scheduler=name, steps=8), schedule)
+    assert [stepper.paper_timestep(t) for t in stepper.timesteps] == [schedule.paper_timestep(t) for t in stepper.timesteps]
+
+
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("steps", [4, 5, 6, 7, 8])
 def test_few_steps_reach_both_stages(name: SchedulerName, steps: int) -> None:
     stepper = stepper_for(SamplingConfig(scheduler=name, steps=steps), PAPER)

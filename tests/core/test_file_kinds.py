@@ -95,6 +95,7 @@ def ldm(width: int, channels: int = 4, vae: str = "first_stage_model", text: str
     ({"down_blocks.0.motion_modules.0.temporal_transformer.proj_in.weight": (320, 320)}, "motion-module", None,
      "a motion module of AnimateDiff"),
     ({"emb_params": (4, 768)}, "textual-inversion", "sd15", "a textual inversion for SD1"),
+    ({"emb_params": ()}, "textual-inversion", None, "a textual inversion"),
     ({"<cat-toy>": (1024,)}, "textual-inversion", "sd21", "a textual inversion for SD2"),
     ({"clip_g": (2, 1280), "clip_l": (2, 768)}, "textual-inversion", "sdxl", "a textual inversion for SDXL"),
     ({"something": (2,)}, "unknown", None, "a safetensors file of an unknown kind with something"),
@@ -241,6 +242,7 @@ def test_a_file_of_7_gb_is_told_at_once(tmp_path: Path) -> None:
     ((2**60).to_bytes(8, "little") + b"{", "truncated", "it ends within its header, at 9 bytes; fetch it again"),
     ((4).to_bytes(8, "little") + b"{{}}", "damaged", "a safetensors file with a damaged header; fetch it again"),
     ((9).to_bytes(8, "little") + b'{"x": []}', "damaged", "a safetensors file with a damaged header"),
+    ((58).to_bytes(8, "little") + b'{"x":{"dtype":"F16","shape":[1e999],"data_offsets":[0,4]}}', "damaged", "a safetensors file with a damaged header"),
     ((8).to_bytes(8, "little") + b'{"x": 1}'[:8], "damaged", "a safetensors file with a damaged header"),
     ((200_000).to_bytes(8, "little") + b'{"x":' + b"[" * 199_995, "damaged", "a safetensors file with a damaged header"),
 ])

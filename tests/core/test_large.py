@@ -144,6 +144,15 @@ def test_only_large_pictures_are_decoded_in_tiles_and_the_vae_is_as_before() -> 
     assert not TilingConfig(above=None).splits((4096, 4096))
 
 
+@pytest.mark.parametrize(("tile", "overlap"), [(96, 40), (48, 40), (50, 13), (8, 1), (5, 4)])
+def test_any_tiles_of_the_vae_make_up_the_whole_picture(tile: int, overlap: int) -> None:
+    vae, flat = cast(Any, tiny_vae()), torch.ones(1, 3, 128, 96)
+    before = vae.encode(flat).latent_dist.mean
+    with torch.no_grad(), vae_in_tiles(vae, (128, 96), 4, TilingConfig(above=64, tile=tile, overlap=overlap)):
+        latent = vae.encode(flat).latent_dist.mean
+        assert latent.shape == before.shape and vae.decode(latent).sample.shape == flat.shape
+
+
 def test_tiling_differs_little_from_decoding_whole(embedded: DreamLayer) -> None:
     """Four tiles of a 224-pixel picture by trained weights: an object's colours on gray, and its alpha."""
     scene = make_scene(0, size=(224, 224), foregrounds=1, split="test")

@@ -101,8 +101,15 @@ def test_everything_else_of_a_layer_is_kept(by_hand, layers, state):
 
 
 @pytest.mark.parametrize("raw", [None, {}, "", "{}", 7, [1]])
-def test_no_edits_leave_the_document_as_it_is(by_hand, layers, raw):
-    assert by_hand(layers, raw, same_layers=False) is layers
+def test_no_edits_leave_the_document_as_it_is(by_hand, layers, raw, caplog, mistake):
+    assert by_hand(layers, raw) is layers and caplog.text == ""
+    with pytest.raises(mistake, match="gets other layers than this node; connect the same ones there and here"):
+        by_hand(layers, raw, same_layers=False)  # which may be edited before they come there
+
+
+def test_edits_that_fit_are_taken_whichever_way_the_layers_come(by_hand, layers, state):
+    state["layers"][1]["transform"]["x"] = 9
+    assert by_hand(layers, state, same_layers=False)["layers"][1]["x"] == 9
 
 
 BROKEN = [
@@ -128,7 +135,7 @@ def test_edits_of_an_earlier_run_or_none_are_left_out_as_there(by_hand, layers, 
     assert "compositor_state_stale" in ImageCompositor.execute(layers, raw).ui
     assert by_hand(layers, raw) is layers
     assert "earlier run" in caplog.text
-    with pytest.raises(mistake, match="edits of other layers; connect the same layers"):
+    with pytest.raises(mistake, match="gets other layers than this node"):
         by_hand(layers, raw, same_layers=False)
 
 

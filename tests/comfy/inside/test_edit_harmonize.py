@@ -158,6 +158,20 @@ def test_an_edit_on_top_of_an_edit_is_both(run, transform, changes):
         changes(run[2], squeezed)
 
 
+@pytest.mark.parametrize("paint", [
+    lambda graph, layers: placed(layers, 1, image=1 - layers["layers"][1]["image"]),
+    lambda graph, layers: placed(layers, 1, mask=torch.ones(layers["layers"][1]["image"].shape[:3]) * 0.5),
+    lambda graph, layers: graph.call("Defringe", layers=layers, matte="white")[0],
+], ids=["painted", "masked", "defringed"])
+def test_pixels_changed_after_an_edit_are_told(graph, run, transform, changes, paint):
+    """The note that an edit leaves is of the pixels that it drew, not of what becomes of them."""
+    turned = transform(run[2], layer=1, rotation=30.0)
+    again = changes(run[2], placed(turned, 1, image=turned["layers"][1]["image"].clone()))
+    assert again[1].op.degrees == pytest.approx(30)
+    with pytest.raises(ValueError, match="edited layer 1 .* is none of the unedited layers"):
+        changes(run[2], paint(graph, turned))
+
+
 def test_order_visibility_opacity_and_deletion_are_read(run, transform, changes):
     swapped = changes(run[2], transform(run[2], layer=1, position=2))
     assert [change.position for change in swapped] == [None, 2, 1]

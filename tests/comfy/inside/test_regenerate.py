@@ -6,6 +6,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import comfy.patcher_extension
 import comfy.samplers
 import pytest
 import torch
@@ -69,14 +70,14 @@ def test_others_stay_to_the_bit_and_the_new_one_does_not(regenerate, run, row):
     assert apart(made[0]["samples"][-1], run[0]["samples"][-1]) > 1e-3, "and follows the change"
     assert made[2].shape == run[2].shape
     assert torch.equal(made[0]["samples"], made[1].final)
+    texts = ["green grass under a blue sky", "a red ball", "a shiny blue cube"]
+    texts[row] = "a green cone"
+    assert made[0]["dreamlayer"].plan.prompts.layers == tuple(texts)
 
 
 @pytest.mark.parametrize(("layer", "row"), [("cube", 2), (" Cube ", 2), ("2", 2), ("1", 1), ("0", 0), ("Background", 0)])
-def test_a_layer_by_name_or_number(regenerate, layer, row):
-    texts = list(regenerate(layer, prompt="a green cone")[0]["dreamlayer"].plan.prompts.layers)
-    assert texts.pop(row) == "a green cone"
-    assert texts == [text for one, text in enumerate(
-        ["green grass under a blue sky", "a red ball", "a shiny blue cube"]) if one != row]
+def test_a_layer_by_name_or_number(graph, module, layer, row):
+    assert module("nodes.regeneration")._row(graph.usual_plan(), layer) == row
 
 
 def test_without_a_prompt_it_shows_the_same_by_another_seed(regenerate, run):
@@ -121,15 +122,26 @@ def test_what_other_nodes_put_on_the_conditioning_stays(graph, patched, texts, s
     assert extra["end_percent"] == 0.9 and not torch.equal(extra["dreamlayer"].embeddings, positive[0][0])
 
 
+@pytest.fixture(scope="module")
+def quick(patched):
+    """The model with a function in the place of its UNet, in which every row looks at the one before it."""
+    model = patched.clone()
+    model.add_wrapper_with_key(
+        comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, "test", lambda unet, x, *args, **extra: (x + x.roll(1, 0)).tanh())
+    return model
+
+
 @pytest.mark.parametrize("sampler", comfy.samplers.KSampler.SAMPLERS)
-def test_every_sampler_gives_the_run_again(graph, texts, patched, start, regenerate, sampler):
+def test_every_sampler_gives_the_run_again(graph, texts, quick, start, regenerate, sampler):
     """By the same prompt and seed; or it says that it cannot. Noise that a sampler adds comes from the seed as well."""
-    found = graph.sample(patched, texts, start, steps=3, seed=9, sampler_name=sampler, scheduler="normal")
+    others = "0: 1, 1: 2, 3: 3"  # or they would be the same without a replay
+    found = graph.sample(
+        quick, texts, start, steps=3, seed=9, layer_seeds=others, sampler_name=sampler, scheduler="normal")
     if sampler in ("dpm_fast", "dpm_adaptive"):
         with pytest.raises(ValueError, match=rf"{sampler}.*nothing of its run can be replayed; choose another"):
-            regenerate("cube", trajectory=found[1])
+            regenerate("cube", model=quick, trajectory=found[1])
         return
-    again = regenerate("cube", trajectory=found[1])
+    again = regenerate("cube", model=quick, trajectory=found[1])
     assert torch.equal(again[0]["samples"][:2], found[0]["samples"][:2])
     assert apart(again[0]["samples"], found[0]["samples"]) < _ALIKE
 
@@ -205,26 +217,32 @@ def test_given_layers_are_harmonised(graph, patched, noised):
 # The core
 
 
-@pytest.mark.parametrize(("node", "inputs", "name"), [
-    ("RegenerateLayer", {"layer": "2"}, "regenerated"), ("AddLayer", {"position": 1}, "added")])
-def test_latents_are_those_of_the_core(graph, patched, core, module, monkeypatch, node, inputs, name):
-    """From the core's own start, and on its levels."""
+@pytest.fixture(scope="module")
+def first(graph, texts, patched, core, module):
+    """The run that the core changes, from its own start and on its levels; and what unit noise is scaled by for it."""
     sampling, sockets = patched.get_model_object("model_sampling"), module("nodes.sockets")
     sigmas = torch.cat([sampling.sigmas[core("schedule").NoiseSchedule().timesteps(10)], sampling.sigmas[:1]])
     # ComfyUI scales noise by sigma below the highest level, where z_t of unit variance is sqrt(1 + sigma²) of it.
     unit = (1 + sigmas[0] ** 2).sqrt() / sigmas[0]
+    empty = torch.zeros(ROWS, 4, 16, 24)
+    run = sockets.SampledTrajectory(
+        latents=(), sigmas=sigmas, rows=ROWS, positive=texts[0], negative=texts[1], cfg=4.0, sampler="ddim", seed=0,
+        layers=sockets.LatentLayers(plan=graph.usual_plan(), rows=ROWS, width=96, height=64), start={"samples": empty})
+    noise = module("nodes.regeneration")._noise(empty, ROWS, 3) * unit
+    with torch.inference_mode():
+        return module("nodes.comfy_model.layered_sampling").sample_run(patched, run, noise)[1], unit
+
+
+@pytest.mark.parametrize(("node", "inputs", "name"), [
+    ("RegenerateLayer", {"layer": "2"}, "regenerated"), ("AddLayer", {"position": 1}, "added")])
+def test_latents_are_those_of_the_core(graph, patched, module, first, monkeypatch, node, inputs, name):
+    run, unit = first
     noise = module("nodes.regeneration")._noise
     monkeypatch.setattr(module("nodes.regeneration"), "_noise", lambda *args: noise(*args) * unit)
-    positive, negative = graph.encode()
-    empty = torch.zeros(ROWS, 4, 16, 24)
-    first = sockets.SampledTrajectory(
-        latents=(), sigmas=sigmas, rows=ROWS, positive=positive, negative=negative, cfg=4.0, sampler="ddim", seed=0,
-        layers=sockets.LatentLayers(plan=graph.usual_plan(), rows=ROWS, width=96, height=64), start={"samples": empty})
-    first = module("nodes.comfy_model.layered_sampling").sample_run(patched, first, noise(empty, ROWS, 3) * unit)[1]
     made = graph.call(
-        node, model=patched, clip=graph.clip, trajectory=first, prompt="a green cone", seed=7, **inputs)[0]["samples"]
+        node, model=patched, clip=graph.clip, trajectory=run, prompt="a green cone", seed=7, **inputs)[0]["samples"]
     expected = load_file(Path(os.environ["DREAMLAYER_REFERENCE"]))[f"{name}/latents"]
-    assert apart(patched.model.process_latent_in(made) / (1 + sigmas[-1] ** 2).sqrt(), expected) < 1e-3
+    assert apart(patched.model.process_latent_in(made) / (1 + run.sigmas[-1] ** 2).sqrt(), expected) < 1e-3
 
 
 def test_noised_layers_are_those_of_the_core(graph, patched, texts, core):
