@@ -12,7 +12,7 @@ from einops import repeat
 from torch import Tensor
 from torch.nn import functional
 
-from .attention.steering import ContextSteering, check_shape, steer_latents
+from .attention.steering import ContextSteering, check_shape
 from .config import (
     LARGEST_SIDE,
     SMALLEST_SIDE,
@@ -114,7 +114,7 @@ def decompose(
     height, width = canvas.shape[-2:]
     marks = [time.perf_counter()]
     embeddings = model.encode(stacks)
-    steered = _over_latents(steering or {}, (pictures.shape[-1], pictures.shape[-2]), (width, height), model)
+    steered = model.steer(steering or {}, (pictures.shape[-1], pictures.shape[-2]), (width, height))
     clean = repeat(model.encode_pictures(canvas), "stack c h w -> stack row c h w", row=len(embeddings[0].embeddings))
     if harmonization is not None:  # would its range be met? To be known now rather than after all steps
         Trajectory({t: clean for t in model.schedule.timesteps(sampling.steps)}).between(harmonization, model.schedule)
@@ -162,12 +162,3 @@ def _on_canvas(model: DreamLayer, pictures: Tensor, stacks: int, size: tuple[int
     chosen = canvas_size(model, (batch.shape[-1], batch.shape[-2]), size)
     model.grid(*chosen)  # refuses what is too small or too large, before it is resampled
     return resize_pictures(batch.float(), chosen)
-
-
-def _over_latents(
-    steering: Mapping[int, ContextSteering], picture: tuple[int, int], size: tuple[int, int], model: DreamLayer
-) -> dict[int, ContextSteering]:
-    """Masks over the picture as masks over the latents."""
-    rows, columns = (side * model.vae_scale for side in model.grid(*size))
-    return {layer: replace(one, mask=one.mask.to(model.device))
-            for layer, one in steer_latents(steering, picture, size, (columns, rows)).items()}

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from .adapter import LayerAdapter
+from .attention.steering import ContextSteering, steer_latents
 from .base_options import BaseOptions
 from .composite import clean_layer
 from .config import HarmonizationConfig, LayerAttentionConfig, SamplingConfig, TilingConfig, check_size
@@ -160,14 +161,15 @@ class DreamLayer:
         layer_seeds: Mapping[int, int] | None = None, sampling: SamplingConfig | None = None,
         attention: LayerAttentionConfig | None = None, harmonization: HarmonizationConfig | None = None,
         stepper: Stepper | None = None, views: int = 8, keep_all: bool = False, replay: Replay | None = None,
-        on_step: OnStep | None = None,
+        steering: Mapping[int, ContextSteering] | None = None, on_step: OnStep | None = None,
     ) -> LayeredResult:
         """Sample layers and the whole together (all stacks in one batch), decode them, and harmonise.
 
         ``size`` is (width, height) in pixels, the model's own by default; ``harmonization=None`` switches IRH off;
         ``layer_seeds`` has seeds of single rows (0 = background, k = the global row), stack s adds s to every seed;
         ``stepper`` replaces the scheduler and steps of ``sampling``; ``views`` are the transparent decoder's; ``keep_all``
-        keeps the whole trajectory; rows of ``replay`` come out as they were stored, and the others see them.
+        keeps the whole trajectory; rows of ``replay`` come out as they were stored, and the others see them;
+        ``steering`` says by masks over the picture where foregrounds are, by layer (1 is the lowest foreground).
         Raises InputError for unusable sizes, prompts or settings before the first step; what ``on_step`` raises passes
         through.
         """
@@ -183,7 +185,9 @@ class DreamLayer:
         encoded = time.perf_counter()
         shape = (len(embeddings[0].embeddings), int(self.unet.config["in_channels"]), *grid)
         noise = initial_noise(shape, seed, layer_seeds, stacks=len(stacks))
-        with layer_attention(self.unet, embeddings, attention, self.adapter, additions=self.additions) as run:
+        steered = self.steer(steering or {}, (width, height), (width, height))
+        with layer_attention(
+                self.unet, embeddings, attention, self.adapter, steering=steered, additions=self.additions) as run:
             if attention.caca and (note := unreached(stepper, run.threshold)):
                 _log.warning(note)
             denoise = Guided(self, run, embeddings, stacks, sampling)
@@ -234,6 +238,14 @@ class DreamLayer:
         check_size(width, height)
         step = self.vae_scale * 2 ** (len(self.unet.config["block_out_channels"]) - 1)
         return -(-height // step) * step // self.vae_scale, -(-width // step) * step // self.vae_scale
+
+    def steer(
+        self, steering: Mapping[int, ContextSteering], picture: tuple[int, int], size: tuple[int, int]
+    ) -> dict[int, ContextSteering]:
+        """Masks over a picture (width, height), which is sampled or encoded at ``size``, as masks over its latents."""
+        rows, columns = (side * self.vae_scale for side in self.grid(*size))
+        return {layer: replace(one, mask=one.mask.to(self.device))
+                for layer, one in steer_latents(steering, picture, size, (columns, rows)).items()}
 
     def encode(self, stacks: Sequence[LayerPrompts]) -> list[LayeredEmbedding]:
         """Embeddings of the pictures of one batch, which must have equally many layers (InputError)."""

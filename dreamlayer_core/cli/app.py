@@ -158,7 +158,8 @@ def _words(
     read = read_plan(plan)
     prompts = prompts_of(read)
     return {"background": prompts.background, "foregrounds": prompts.foregrounds, "whole": prompts.whole,
-            "negative": negative or prompts.negative, "names": tuple(layer.name for layer in read.foregrounds)}
+            "negative": negative or prompts.negative, "names": tuple(layer.name for layer in read.foregrounds),
+            "boxes": {number: layer.box for number, layer in enumerate(read.foregrounds, 1) if layer.box is not None}}
 
 
 @app.command()

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..attention import resize_map
+from ..attention.steering import ContextSteering, box_mask
 from ..base_options import BaseOptions, Precision
 from ..config import HarmonizationConfig, LayerAttentionConfig, SamplingConfig
 from ..errors import DreamLayerError, InputError
@@ -104,8 +105,17 @@ def _run(
         harmonization=HarmonizationConfig() if request.harmonize else None,
         views=request.views,
         keep_all=request.trajectory,
+        steering=_steering(request, *(request.size or model.default_size)),
         on_step=progress.on_step,
     )
+
+
+def _steering(request: GenerateRequest, width: int, height: int) -> dict[int, ContextSteering]:
+    """A plan's boxes: the context map of a layer counts in its box alone."""
+    def mask(left: float, top: float, right: float, bottom: float) -> Tensor:
+        return box_mask([(left * width, top * height, (right - left) * width, (bottom - top) * height)], width, height)
+
+    return {layer: ContextSteering(mask=mask(*box), mode="multiply") for layer, box in request.boxes.items()}
 
 
 def _save(
@@ -172,6 +182,7 @@ def _settings(request: GenerateRequest, model: DreamLayer, result: LayeredResult
         "views": request.views,
         "device": str(model.device),
         "negative": request.negative,
+        "boxes": {str(layer): list(box) for layer, box in request.boxes.items()},
         "layer_seeds": {str(layer): seed for layer, seed in request.layer_seeds.items()},
     }
     return settings

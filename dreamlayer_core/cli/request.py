@@ -18,12 +18,16 @@ __all__ = [
 ]
 
 
+Box = tuple[float, float, float, float]  # left, top, right, bottom
+
+
 class PromptFields(TypedDict, total=False):
     """The fields of a GenerateRequest that say what is to be seen."""
 
     background: str
     foregrounds: tuple[str, ...]
     names: tuple[str, ...]
+    boxes: Mapping[int, Box]
     whole: str
     negative: str
 
@@ -44,6 +48,7 @@ class GenerateRequest:
     background: str
     foregrounds: tuple[str, ...]
     names: tuple[str, ...] = ()  # of the foregrounds; by their prompts without
+    boxes: Mapping[int, Box] = field(default_factory=lambda: dict[int, Box]())  # of layers, in shares of the canvas
     whole: str = ""
     negative: str = ""
     model: str = "embedded"

@@ -118,7 +118,7 @@ def write_plan(plan: LayerPlan, path: str | Path, *, overwrite: bool = False) ->
 
 
 def prompts_of(plan: LayerPlan) -> LayerPrompts:
-    """The prompts of a plan as `DreamLayer.generate` takes them; names and boxes stay behind.
+    """The prompts of a plan as `DreamLayer.generate` takes them; names and boxes are the caller's.
 
     Raises InputError for weights other than 1: only ComfyUI's text encoders know them.
     """
