@@ -247,7 +247,8 @@ def test_a_file_of_the_users_is_not_replaced(stand_in: Hub, folder: Path) -> Non
 
 
 @pytest.mark.parametrize(("content", "said"), [
-    (CONTENT[:-9], "a truncated safetensors file"), (b"", "an empty file"), (CONTENT[:-1] + b"?", "expected " + SUM)])
+    (CONTENT[:-9], "a truncated safetensors file"), (b"", "an empty file"), (CONTENT[:-1] + b"?", "expected " + SUM)],
+    ids=["truncated", "empty", "changed"])
 def test_files_that_are_there_are_checked(tmp_path: Path, content: bytes, said: str) -> None:
     (tmp_path / "x").write_bytes(CONTENT)
     check_file(MODEL.files[0], tmp_path / "x")
