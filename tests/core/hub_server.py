@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from .local_server import LocalServer, running
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -46,15 +47,13 @@ class Asked:
     token: str | None
 
 
-class Hub(ThreadingHTTPServer):
+class Hub(LocalServer):
     """Files by their path `<repository>/<name>`; keeps what it was asked."""
 
-    daemon_threads = True
-
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(Handler)
         self.files, self.asked = dict[str, Hosted](), list[Asked]()
-        self.ended, self.stalled = threading.Event(), threading.Event()
+        self.stalled = threading.Event()
 
     @property
     def url(self) -> str:
@@ -63,9 +62,6 @@ class Hub(ThreadingHTTPServer):
     @property
     def gets(self) -> list[Asked]:
         return [asked for asked in self.asked if asked.method == "GET"]
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients that leave are what some tests are about."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -129,15 +125,5 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
 
-@contextmanager
-def hub() -> Generator[Hub, None, None]:
-    server = Hub()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.ended.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
+def hub() -> AbstractContextManager[Hub]:
+    return running(Hub())

@@ -5,8 +5,8 @@ Shares no code with what it is compared to. Also makes files of the published na
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -14,6 +14,8 @@ import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 from torch.nn import functional
+
+from .naive import replaced_attention
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -202,25 +204,9 @@ def control_signals(tensors: Mapping[str, Tensor], picture: Tensor) -> dict[int,
     return signals
 
 
-@contextmanager
-def slow_layers(unet: UNet2DConditionModel, reference: Reference) -> Generator[None]:
+def slow_layers(unet: UNet2DConditionModel, reference: Reference) -> AbstractContextManager[None]:
     """Replace the forward of every attention layer by the loops."""
-    hooked: list[Any] = []
-    for name, module in cast(Any, unet).named_modules():
-        if name.endswith(("attn1", "attn2")):
-            def forward(
-                hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, *, name: str = name,
-                module: Any = module, **_: Any,
-            ) -> Tensor:
-                return reference.attention(name, module, hidden_states, encoder_hidden_states)
-
-            module.forward = forward
-            hooked.append(module)
-    try:
-        yield
-    finally:
-        for module in hooked:
-            del module.forward
+    return replaced_attention(unet, reference.attention)
 
 
 def offset(

@@ -6,7 +6,7 @@ name.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -124,8 +124,8 @@ class Naive:
 
 
 @contextmanager
-def naive_layers(unet: UNet2DConditionModel, naive: Naive) -> Generator[Naive]:
-    """Replace the forward of every attention layer by the loop."""
+def replaced_attention(unet: UNet2DConditionModel, attention: Callable[..., Tensor]) -> Generator[None]:
+    """Let ``attention`` (name, module, tokens, text or None) stand in for every attention layer."""
     hooked: list[Any] = []
     for name, module in cast(Any, unet).named_modules():
         if name.endswith(("attn1", "attn2")):
@@ -133,12 +133,19 @@ def naive_layers(unet: UNet2DConditionModel, naive: Naive) -> Generator[Naive]:
                 hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, *, name: str = name,
                 module: Any = module, **_: Any,
             ) -> Tensor:
-                return naive.attention(name, module, hidden_states, encoder_hidden_states)
+                return attention(name, module, hidden_states, encoder_hidden_states)
 
             module.forward = forward
             hooked.append(module)
     try:
-        yield naive
+        yield
     finally:
         for module in hooked:
             del module.forward
+
+
+@contextmanager
+def naive_layers(unet: UNet2DConditionModel, naive: Naive) -> Generator[Naive]:
+    """Replace the forward of every attention layer by the loop."""
+    with replaced_attention(unet, naive.attention):
+        yield naive

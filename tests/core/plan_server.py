@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import threading
 import traceback
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
@@ -16,6 +15,8 @@ from dreamlayer_core.plans.endpoint import EndpointPlanner
 from dreamlayer_core.plans.planner import PlannerError
 from dreamlayer_core.plans.settings import EndpointSettings
 from dreamlayer_core.plans.transport import Patience
+
+from .local_server import LocalServer, running
 
 KEY = "sk-test-4f9c2d7be81a"
 SENTENCE = "two red balls in front of a blue cube on a beach"
@@ -31,16 +32,12 @@ PLAN = {
 QUICK = Patience(connect=10, total=60, tries=3, first_wait=0.02, largest=2**20)
 
 
-class Server(ThreadingHTTPServer):
+class Server(LocalServer):
     """Answers by a function of (request number from 1, its JSON, the handler); keeps what it was asked."""
 
-    daemon_threads = True
-    request_queue_size = 16
-
     def __init__(self, answer: Callable[..., object]) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.answer, self.asked = answer, list[dict[str, Any]]()
-        self.headers, self.ended = list[dict[str, str]](), threading.Event()
+        super().__init__(Handler)
+        self.answer, self.asked, self.headers = answer, list[dict[str, Any]](), list[dict[str, str]]()
 
     @property
     def url(self) -> str:
@@ -49,9 +46,6 @@ class Server(ThreadingHTTPServer):
     def planner(self, key: str = KEY, **patience: Any) -> EndpointPlanner:
         settings = EndpointSettings(url=self.url, model="tiny", key=key)
         return EndpointPlanner(settings=settings, patience=Patience(**(QUICK.__dict__ | patience)))
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients that leave are what some tests are about."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -81,18 +75,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send(200, json.dumps({"choices": [{"index": 0, "message": message}]}), **headers)
 
 
-@contextmanager
-def serving(answer: Callable[..., object]) -> Generator[Server, None, None]:
-    server = Server(answer)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.ended.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
+def serving(answer: Callable[..., object]) -> AbstractContextManager[Server]:
+    return running(Server(answer))
 
 
 def saying(*contents: object) -> Callable[..., object]:

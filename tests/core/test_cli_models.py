@@ -104,7 +104,7 @@ def test_verifying_finds_whole_files_right(stand_in: Hub, tmp_path: Path) -> Non
 
 
 def test_the_variables_of_the_hub_hold_in_a_process_of_its_own(stand_in: Hub, tmp_path: Path) -> None:
-    offline = process(tmp_path, "pull", "clip-tokenizer", HF_ENDPOINT=stand_in.url, HF_HUB_OFFLINE="1")
+    offline = process(tmp_path / "offline", "pull", "clip-tokenizer", HF_ENDPOINT=stand_in.url, HF_HUB_OFFLINE="1")
     online = process(tmp_path, "pull", "clip-tokenizer", HF_ENDPOINT=stand_in.url, HF_TOKEN="hf_secret")
     out, err = offline.communicate(timeout=60)
     assert (offline.returncode, out) == (1, "") and "HF_HUB_OFFLINE is set; unset it, or bring the file from http" in err, err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,7 +17,7 @@ from .tokens import tokens
 __all__ = ["Clause", "described", "is_place", "read_clauses"]
 
 
-class Clause:
+class Clause(ABC):
     """What stands between two marks of punctuation: its words, turned into chunks at the end of ``out``."""
 
     def __init__(self, found: list[Segment], out: list[Chunk]) -> None:
@@ -36,11 +37,11 @@ class Clause:
             self._step()
             self.i = max(self.i, before + 1)
 
-    def _step(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _step(self) -> None: ...
 
-    def _phrase(self) -> Phrase | None:
-        raise NotImplementedError
+    @abstractmethod
+    def _phrase(self) -> Phrase | None: ...
 
     def _phrases(self) -> list[Phrase]:
         """Noun phrases that are joined by "and"."""
