@@ -110,11 +110,12 @@ class BaseStage:
     def __init__(
         self, cache: LatentCache, vae: AutoencoderKL, tokenizer: CLIPTokenizer,
         text_encoder: CLIPTextModel | None = None, unet: UNet2DConditionModel | None = None, compiled: bool = False,
+        freeze_text: bool = False,
     ) -> None:
         self.cache, self.vae, self.tokenizer = cache, vae, tokenizer
         trained = cast(UNet2DConditionModel, cast(Any, unet or make_unet()).requires_grad_(True).to(
             memory_format=torch.channels_last))
-        text_encoder = (text_encoder or make_text_encoder(tokenizer)).requires_grad_(True)
+        text_encoder = (text_encoder or make_text_encoder(tokenizer)).requires_grad_(not freeze_text)
         if trained.device.type == "cpu":  # there, the fused kernel's backward takes thrice as long
             text_encoder.set_attn_implementation("eager")
             trained.set_attn_processor(AttnProcessor())

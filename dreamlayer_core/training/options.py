@@ -27,6 +27,7 @@ class TrainOptions:
     seed: int
     precision: str
     compiled: bool = False  # torch.compile the UNet's blocks (base only)
+    freeze_text: bool = False  # train the UNet alone (base only)
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "learning_rate", "minutes"):

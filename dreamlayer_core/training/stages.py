@@ -84,7 +84,8 @@ def run_base(options: TrainOptions) -> None:
     vae = _load_vae(model)
     if (model / "unet").is_dir():
         parts = load_base(model, torch.float32, "cpu")
-        stage = BaseStage(_latents(cache, vae, options), vae, parts.tokenizer, parts.text_encoders.models[0], parts.unet, options.compiled)
+        stage = BaseStage(_latents(cache, vae, options), vae, parts.tokenizer, parts.text_encoders.models[0], parts.unet,
+                          options.compiled, options.freeze_text)
     else:
         with PartialState().main_process_first():
             tokenizer = make_tokenizer(cache, options.out / "tokenizer")

@@ -39,3 +39,11 @@ def server(comfyui: Path, comfy_python: Path, tmp_path_factory: pytest.TempPathF
     """One server for all tests of a session."""
     with comfy_server(comfyui, comfy_python, tmp_path_factory.mktemp("comfy") / "base") as one:
         yield one
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the screenshots go: DREAMLAYER_SCREENSHOTS, else a temporary folder."""
+    folder = Path(os.environ.get("DREAMLAYER_SCREENSHOTS") or tmp_path_factory.mktemp("screenshots"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

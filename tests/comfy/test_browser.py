@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 from PIL import Image, ImageStat
 
 from .browser import Browser, chromium
+from .frontend import open_layer_editor, run_by_button
 from .server import ComfyServer
 
 pytestmark = pytest.mark.browser
@@ -21,17 +21,8 @@ _PICTURES = ["Composite, without shadows", "Create Layered Image", "Layers (RGBA
 _SHOWN = (
     "app.graph.nodes.filter(n => [...document.querySelectorAll(`[data-node-id=\"${n.id}\"] img`)]"
     ".some(i => i.naturalWidth === 128)).map(n => n.title).sort()")  # titles of the nodes that show a picture
-_RUN_S = 900  # on a busy machine; seconds otherwise
 # What ComfyUI's frontend says with no pack installed as well. The second: it looks for the models of its own first graph.
 _NOT_OURS = ("ComfyApp graph accessed before initialization", "Content Security Policy")
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the screenshots go: DREAMLAYER_SCREENSHOTS, else a temporary folder."""
-    folder = Path(os.environ.get("DREAMLAYER_SCREENSHOTS") or tmp_path_factory.mktemp("screenshots"))
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -47,14 +38,7 @@ def opened(server: ComfyServer, pictures: Path, tmp_path_factory: pytest.TempPat
 @pytest.fixture(scope="module")
 def ran(opened: Browser, server: ComfyServer, pictures: Path) -> Browser:
     """The same browser after its Run button was pressed and the run is over."""
-    before = set(server.get_json("/history"))
-    opened.click('[data-testid="queue-button"]')
-    deadline = time.monotonic() + _RUN_S
-    while not (new := set(history := server.get_json("/history")) - before):
-        assert time.monotonic() < deadline, server.log.read_text(encoding="utf-8")[-4000:]
-        time.sleep(1)
-    record = history[new.pop()]
-    assert record["status"]["status_str"] == "success", record["status"]
+    run_by_button(opened, server)
     opened.wait(f"return ({_SHOWN}).length === args[0]", len(_PICTURES))
     opened.screenshot(pictures / "ran.png")
     return opened
@@ -80,7 +64,7 @@ def test_a_run_shows_its_pictures(ran: Browser):
 
 
 def test_the_layer_editor_has_our_layers_by_name(ran: Browser, pictures: Path):
-    ran.js("document.querySelector('[data-testid=\"compositor-open-button\"]').click()")
+    open_layer_editor(ran)
     rows = "[...document.querySelectorAll('[data-testid=\"layer-panel-row\"]')]"
     ran.wait(f"return {rows}.length === args[0]", len(_NAMES))
     assert ran.js(f"return {rows}.map(row => row.innerText.split('\\n')[0])") == _NAMES

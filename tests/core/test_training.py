@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -192,6 +193,10 @@ def test_the_recipe_makes_a_model(scenes, tmp_path):
     changed = {name.split(".")[0] for name in first if not torch.equal(first[name], finer[name])}
     assert changed == {"decoder", "post_quant_conv"}  # what encodes stays: a UNet lives on its latents
     run_base(options("base", tmp_path / "vae/export"))
+    before = {part: load_file(next((tmp_path / "base/export" / part).glob("*.safetensors"))) for part in ("text_encoder", "unet")}
+    run_base(replace(options("base", tmp_path / "base/export"), steps=3, resume=True, freeze_text=True))
+    after = {part: load_file(next((tmp_path / "base/export" / part).glob("*.safetensors"))) for part in before}
+    assert {part for part in before if any(not torch.equal(old, after[part][name]) for name, old in before[part].items())} == {"unet"}
     run_decoder(options("decoder", tmp_path / "base/export"))
     run_adapter(options("two", tmp_path / "decoder/export"), foregrounds=(1,))
     run_adapter(options("more", tmp_path / "two/export"), foregrounds=(2, 3))
@@ -201,7 +206,7 @@ def test_the_recipe_makes_a_model(scenes, tmp_path):
     assert not torch.equal(model.adapter.layer_assign, two.adapter.layer_assign)
     result = model.generate(LayerPrompts("snow", ("a red ball",)), sampling=SamplingConfig(steps=2), views=1)
     assert result.stacks[0].width == 128
-    for name in ("vae", "base", "decoder", "two", "more"):
+    for name, steps in (("vae", "2"), ("base", "3"), ("decoder", "2"), ("two", "2"), ("more", "2")):
         assert list((tmp_path / name).glob("sample-*.png"))
         with safe_open(tmp_path / name / "checkpoint.safetensors", "pt") as file:
-            assert file.metadata() == {"step": "2"}
+            assert file.metadata() == {"step": steps}
