@@ -36,6 +36,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from dreamlayer_core.config import LayerAttentionConfig
 from dreamlayer_core.diffusers_unet import find_sites, layer_attention
+from dreamlayer_core.layer_run import Half
 from dreamlayer_core.prompts import LayeredEmbedding, TokenSpan
 from dreamlayer_core.transparent import TransparentDecoder, TransparentDecoderConfig
 
@@ -102,10 +103,13 @@ class Rows:
             "text_embeds": torch.randn(layers + 1, 1280, **like), "time_ids": torch.zeros(layers + 1, 6, **like)}
 
     @torch.no_grad()
-    def step(self, config: LayerAttentionConfig) -> Tensor:
+    def step(self, config: LayerAttentionConfig, halves: tuple[Half, ...] = ("conditional",)) -> Tensor:
+        added = self.added and {name: torch.cat([value] * len(halves)) for name, value in self.added.items()}
+        latents, text = (torch.cat([value] * len(halves)) for value in (self.latents, self.embedding.embeddings))
         with layer_attention(self.unet, [self.embedding], config) as run:
-            run.begin(999, (self.cells, self.cells))  # noisy enough for context maps to act: the most that they cost
-            return self.unet(self.latents, 999, self.embedding.embeddings, added_cond_kwargs=self.added).sample
+            # noisy enough for context maps to act: the most that they cost
+            run.begin(999, (self.cells, self.cells), halves)
+            return self.unet(latents, 999, text, added_cond_kwargs=added).sample
 
 
 def seconds(work: Callable[[], object], device: torch.device) -> float:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from .errors import InputError
 
-__all__ = ["LARGEST_SIDE", "SMALLEST_SIDE", "LCM_STEPS", "CrossKeys", "HarmonizationConfig", "InversionConfig", "InversionMethod",
-           "LayerAttentionConfig", "MapRefinement", "SamplingConfig", "SchedulerName", "TRAINING_FREE", "TilingConfig", "check_size"]
+__all__ = ["FAST", "LARGEST_SIDE", "SMALLEST_SIDE", "LCM_STEPS", "CrossKeys", "GuidanceInterval", "HarmonizationConfig",
+           "InversionConfig", "InversionMethod", "LayerAttentionConfig", "MapRefinement", "Preset", "SamplingConfig",
+           "SchedulerName", "TRAINING_FREE", "TilingConfig", "check_size"]
 
 SMALLEST_SIDE = 16  # pixels
 LARGEST_SIDE = 4096  # pixels; joint attention over more than this is a mistake rather than a wish
@@ -127,14 +128,24 @@ _USUAL: Mapping[SchedulerName, tuple[int, float]] = {
 }
 
 
+GuidanceInterval = tuple[int, int]
+"""Lowest and highest noise level at which guidance acts, as the paper's timesteps (`schedule.paper_timestep`)."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SamplingConfig:
-    """How to denoise. ``scheduler`` is DDIM as the paper has it, or one for which see `schedulers.stepper_for`."""
+    """How to denoise. ``scheduler`` is DDIM as the paper has it, or one for which see `schedulers.stepper_for`.
+
+    Outside ``guidance_interval`` the conditional half alone is computed (Kynkäänniemi et al. 2024); None: it is guided
+    everywhere. ``layer_guidance`` has the guidance of single rows (0 = background, the last the whole picture).
+    """
 
     steps: int = 50  # App. B
     guidance: float = 5.0
     joint_guidance: bool = True  # conditional and unconditional rows in one call of the UNet
     scheduler: SchedulerName = "ddim"  # App. B
+    guidance_interval: GuidanceInterval | None = None
+    layer_guidance: Mapping[int, float] = field(default_factory=lambda: dict[int, float]())
 
     @classmethod
     def usual(cls, scheduler: SchedulerName, steps: int | None = None, guidance: float | None = None) -> SamplingConfig:
@@ -148,10 +159,44 @@ class SamplingConfig:
             raise InputError(f"got {self.steps} steps; give 1 to 1000")
         if not 0 <= self.guidance <= 100:
             raise InputError(f"got a guidance of {self.guidance}; give 0 to 100 (1 is none)")
+        for row, scale in self.layer_guidance.items():
+            if row < 0 or not 0 <= scale <= 100:
+                raise InputError(f"got a guidance of {scale} for layer {row}; give 0 to 100 (1 is none), and layers from 0 up")
+        low, high = self.guidance_interval or (0, 1000)
+        if not 0 <= low <= high <= 1000:
+            raise InputError(f"got guidance from timestep {low} to {high}; give 0 <= low <= high <= 1000")
         if self.scheduler not in get_args(SchedulerName):
             raise InputError(f"got the scheduler {self.scheduler!r}; give one of {', '.join(get_args(SchedulerName))}")
         if self.scheduler == "lcm" and self.steps > LCM_STEPS:
             raise InputError(f"got {self.steps} steps of lcm; give 1 to {LCM_STEPS}, those that such weights are distilled from")
+
+    def guides(self, timestep: int) -> bool:
+        """Whether guidance acts at this noise level, given as the paper's timestep (`schedule.paper_timestep`)."""
+        low, high = self.guidance_interval or (0, 1000)
+        return low <= timestep <= high
+
+    def row_guidance(self, rows: int) -> list[float]:
+        """The guidance of every row of a picture of so many. Raises InputError for rows that it lacks."""
+        if unknown := [row for row in self.layer_guidance if row >= rows]:
+            raise InputError(f"got a guidance for layer {unknown[0]}; the rows of this picture are 0 to {rows - 1}")
+        return [self.layer_guidance.get(row, self.guidance) for row in range(rows)]
+
+    def of_rows(self, rows: Sequence[int]) -> SamplingConfig:
+        """The same for a run of these rows of the picture alone; a row of -1 is a new one."""
+        kept = {place: self.layer_guidance[row] for place, row in enumerate(rows) if row in self.layer_guidance}
+        return replace(self, layer_guidance=kept)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """Settings that go together: which keys of the other rows are seen, and where guidance acts."""
+
+    cross_keys: CrossKeys
+    guidance_interval: GuidanceInterval | None
+
+
+FAST = Preset(cross_keys="pooled", guidance_interval=(600, 1000))
+"""What each part saves and loses: docs/results/fast.md."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ from .errors import InputError
 from .layers import Layer, LayerStack
 from .placement import cut_out
 from .prompts import LayerPrompts
+from .row_weights import Additions, RowAddition, shown_additions
 from .sampling import OnStep, Stepper, Trajectory, initial_noise
 from .schedulers import stepper_for
 from .stack_latents import LatentCoder, check_fit, layer_rgba, noised_trajectory, pad_alphas, row_picture, stack_alphas
@@ -53,7 +54,8 @@ class LayerChange:
 class RunSettings:
     """How edited stacks are sampled and harmonised; ``sampling`` must have the scheduler and steps of the stored trajectory.
 
-    ``harmonization`` None: no harmonised picture. ``stepper`` replaces the scheduler.
+    ``harmonization`` None: no harmonised picture. ``stepper`` replaces the scheduler; ``additions`` and
+    ``text_additions`` are more weights of single rows, by the layers of the stack (see `DreamLayer.generate`).
     """
 
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
@@ -62,6 +64,13 @@ class RunSettings:
     views: int = 8
     negative: str = ""
     stepper: Stepper | None = None
+    additions: Additions = field(default_factory=lambda: dict[str, Sequence[RowAddition]]())
+    text_additions: Sequence[Additions] = ()
+
+    def shown(self, rows: Sequence[int], height: int) -> RunSettings:
+        """For the rows of a stack of ``height`` that are left (`shown_additions`)."""
+        return replace(self, additions=shown_additions(self.additions, rows, height),
+                       text_additions=[shown_additions(one, rows, height) for one in self.text_additions])
 
     def stepper_for(self, model: DreamLayer) -> Stepper:
         return self.stepper or stepper_for(self.sampling, model.schedule)
@@ -176,9 +185,12 @@ def harmonize_stack(
     alphas = [edited.alphas[row - 1] * opacity for row, opacity in zip(rows[1:], opacities, strict=True)]
     stacked = torch.stack(alphas or [torch.zeros(1, stack.height, stack.width)])[None]
     latents = next(iter(kept.latents.values()))
+    whole = len(stack.layers)
+    texts = settings.shown([*rows, *([-1] if len(rows) == 1 else []), whole], whole + 1).text_additions
     picture = model.harmonize(
-        kept, pad_alphas(stacked, latents, model.vae_scale).to(model.device), model.encode([prompts]), [prompts],
-        settings.sampling, settings.stepper_for(model), on_step)
+        kept, pad_alphas(stacked, latents, model.vae_scale).to(model.device), model.encode([prompts], texts), [prompts],
+        settings.sampling.of_rows([*chosen[:-1], len(stack.layers)]), settings.stepper_for(model), on_step,
+        additions=settings.shown([whole], whole + 1).additions)
     return picture[0, :, : stack.height, : stack.width]
 
 

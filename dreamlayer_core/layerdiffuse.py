@@ -19,6 +19,7 @@ from torch.nn import functional
 from .errors import InputError, WeightsError
 from .layerdiffuse_encoder import silu_convolutions, widening_strides
 from .row_weights import RowAddition, RowDelta, Rows, row_weights
+from .unet_names import ldm_names
 
 __all__ = ["PARTS", "ControlEncoder", "FrameSite", "LayerDiffuse", "LayerDiffuseAttention", "LayerDiffusePatches",
            "TemporalAttention", "frame_attention"]
@@ -80,10 +81,10 @@ class FrameSite(nn.Module):
         self.temporal = temporal
         self.control = nn.ModuleList(control)
 
-    def deltas(self, name: str, rows: Rows) -> dict[str, list[RowAddition]]:
-        """Of the projections of an attention layer: one frame's for all the rows, else one frame for each row."""
+    def deltas(self, name: str, rows: Rows, order: Sequence[int] | None = None) -> dict[str, list[RowAddition]]:
+        """Of the projections of an attention layer: one frame's for all the rows, else for each row its frame, by ``order``."""
         def frames(weight: Tensor) -> Tensor:
-            return weight[0] if len(weight) == 1 else weight
+            return weight[0] if len(weight) == 1 else weight if order is None else weight[list(order)]
 
         return {f"{name}.{module}": [RowDelta(rows=rows, up=frames(self.up[part]), down=frames(self.down[part]))]
                 for part, module in PARTS.items()}
@@ -166,6 +167,19 @@ class LayerDiffuseAttention(nn.Module):
             found[name] = [_AfterAttention(rows=rows, site=site)]
         return found
 
+    def joint_additions(self, names: Sequence[str], heads: Callable[[str], int]) -> dict[str, list[RowAddition]]:
+        """What all rows of a stack of one foreground add: background, foreground and whole are the frames. ``heads`` of a layer.
+
+        WeightsError for weights that are not joint ones.
+        """
+        if self.frames != 3:
+            raise WeightsError(f"weights of {self.frames} frames for stacks of three rows; give layer_sd15_joint")
+        found, rows = dict[str, list[RowAddition]](), range(3)
+        for name, site in self.named_sites(names):
+            found |= site.deltas(name, rows, order=(1, 0, 2))  # the foreground is the first frame, but the second row
+            found[name] = [_AfterAttention(rows=rows, site=site, heads=heads(name))]
+        return found
+
 
 class LayerDiffusePatches(nn.Module):
     """Weight patches of SDXL's UNet, by ldm's names of its linear layers: see `RowDelta`."""
@@ -176,13 +190,15 @@ class LayerDiffusePatches(nn.Module):
                                                 for name, w in side.items()}) for side in (up, down))
         self.scales = {name.replace(".", "/"): scale for name, scale in scales.items()}
 
-    def additions(self, name_of: Callable[[str], str], rows: Rows = "foreground") -> dict[str, list[RowAddition]]:
-        """What rows add at linear layers of a UNet; ``name_of`` ldm's name is the UNet's own."""
+    def additions(self, names: Sequence[str], rows: Rows = "foreground") -> dict[str, list[RowAddition]]:
+        """What rows add at linear layers of a UNet, among its layers under diffusers' names."""
+        own = {ldm: name for name, ldm in ldm_names(names).items()}
+
         def delta(key: str) -> RowDelta:
             down = self.down[key] if key in self.down else None
             return RowDelta(rows=rows, up=self.up[key], down=down, scale=self.scales.get(key, 1.0))
 
-        return {name_of(key.replace("/", ".")): [delta(key)] for key in self.up}
+        return {own.get(name := key.replace("/", "."), name): [delta(key)] for key in self.up}
 
 
 LayerDiffuse = LayerDiffuseAttention | LayerDiffusePatches

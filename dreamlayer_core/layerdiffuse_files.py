@@ -28,7 +28,7 @@ from .layerdiffuse_encoder import conv_widths
 from .safetensors_files import about, read_tensors
 from .tensor_checks import check_shapes, check_values
 
-__all__ = ["diffusers_name", "load_layerdiffuse", "read_layerdiffuse"]
+__all__ = ["load_layerdiffuse", "read_layerdiffuse"]
 
 _KINDS = ("layerdiffuse-attention", "layerdiffuse-joint", "layerdiffuse-conditional", "layerdiffuse-xl")
 _SITES = "hookers.layers"
@@ -161,18 +161,3 @@ def _patch(module: str, patch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | N
         raise WeightsError(
             f"{module} has lora::0 {tuple(up.shape)} and lora::1 {tuple(down.shape)}; fetch the file again")
     return up, down, float(patch["lora::2"]) / len(down) if "lora::2" in patch else 1.0
-
-
-def diffusers_name(module: str, layers: int = 2) -> str:
-    """diffusers' name of a module in a transformer of ldm's UNet; ``layers`` is the UNet's ``layers_per_block``.
-
-    Names that are no transformer's stay as they are.
-    """
-    if module.startswith("middle_block.1."):
-        return module.replace("middle_block.1.", "mid_block.attentions.0.", 1)
-    if not (found := re.fullmatch(r"(input|output)_blocks\.(\d+)\.1\.(.+)", module)):
-        return module
-    number = int(found[2])
-    if found[1] == "input":
-        return f"down_blocks.{(number - 1) // (layers + 1)}.attentions.{(number - 1) % (layers + 1)}.{found[3]}"
-    return f"up_blocks.{number // (layers + 1)}.attentions.{number % (layers + 1)}.{found[3]}"

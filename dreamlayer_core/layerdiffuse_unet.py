@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from functools import partial
+from typing import Any, cast
 
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
 from .diffusers_unet import find_sites
 from .layerdiffuse import LayerDiffuse, LayerDiffuseAttention, frame_attention
-from .layerdiffuse_files import diffusers_name
 from .row_weights import RowAddition, Rows
 
 __all__ = ["layerdiffuse_additions", "layerdiffuse_attention"]
@@ -23,7 +22,7 @@ def layerdiffuse_additions(
     """What rows add at modules of ``unet``, for ``layer_attention``. WeightsError for weights of several frames."""
     if isinstance(weights, LayerDiffuseAttention):
         return weights.additions(find_sites(unet, None).all, rows)
-    return weights.additions(partial(diffusers_name, layers=int(unet.config["layers_per_block"])), rows)
+    return weights.additions([name for name, _ in cast(Any, unet).named_modules()], rows)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from .attention.steering import ContextSteering, steer_latents
 from .base_options import BaseOptions
 from .composite import clean_layer
 from .config import HarmonizationConfig, LayerAttentionConfig, SamplingConfig, TilingConfig, check_size
+from .controls import LayerControl, control_residuals, fit_controls, lone_row_controls
 from .diffusers_files import open_base
 from .diffusers_unet import check_adapter, layer_attention
 from .errors import InputError, WeightsError
@@ -34,7 +35,7 @@ from .layerdiffuse_unet import layerdiffuse_additions
 from .layers import Layer, LayerStack
 from .model_files import ADAPTER, find_layer_decoder, find_model
 from .prompts import LayeredEmbedding, LayerPrompts, encode_negative, encode_stacks
-from .row_weights import RowAddition, check_additions
+from .row_weights import Additions, RowAddition, check_additions, joined_additions, shown_additions
 from .safetensors_files import about
 from .sampling import OnStep, Replay, Stepper, Trajectory, harmonize, initial_noise, sample_layers, unreached
 from .schedule import NoiseSchedule
@@ -161,7 +162,8 @@ class DreamLayer:
         layer_seeds: Mapping[int, int] | None = None, sampling: SamplingConfig | None = None,
         attention: LayerAttentionConfig | None = None, harmonization: HarmonizationConfig | None = None,
         stepper: Stepper | None = None, views: int = 8, keep_all: bool = False, replay: Replay | None = None,
-        steering: Mapping[int, ContextSteering] | None = None, on_step: OnStep | None = None,
+        steering: Mapping[int, ContextSteering] | None = None, additions: Additions | None = None,
+        text_additions: Sequence[Additions] = (), controls: Sequence[LayerControl] = (), on_step: OnStep | None = None,
     ) -> LayeredResult:
         """Sample layers and the whole together (all stacks in one batch), decode them, and harmonise.
 
@@ -169,9 +171,11 @@ class DreamLayer:
         ``layer_seeds`` has seeds of single rows (0 = background, k = the global row), stack s adds s to every seed;
         ``stepper`` replaces the scheduler and steps of ``sampling``; ``views`` are the transparent decoder's; ``keep_all``
         keeps the whole trajectory; rows of ``replay`` come out as they were stored, and the others see them;
-        ``steering`` says by masks over the picture where foregrounds are, by layer (1 is the lowest foreground).
-        Raises InputError for unusable sizes, prompts or settings before the first step; what ``on_step`` raises passes
-        through.
+        ``steering`` says by masks over the picture where foregrounds are, by layer (1 is the lowest foreground);
+        ``additions`` are more weights of single rows, by module of the UNet; the global row's are harmonisation's, too;
+        ``text_additions`` the same of every text encoder, for the rows' texts; ``controls`` are hints of rows.
+        Raises InputError for unusable sizes, prompts or settings and WeightsError for additions that do not fit, before
+        the first step; what ``on_step`` raises passes through.
         """
         if views not in VIEWS:
             raise InputError(f"got {views} views; give one of {', '.join(map(str, VIEWS))}")
@@ -181,16 +185,18 @@ class DreamLayer:
         grid = self.grid(width, height)
         stepper = stepper or stepper_for(sampling, self.schedule, seed)
         started = time.perf_counter()
-        embeddings = self.encode(stacks)
+        embeddings = self.encode(stacks, text_additions)
         encoded = time.perf_counter()
         shape = (len(embeddings[0].embeddings), int(self.unet.config["in_channels"]), *grid)
         noise = initial_noise(shape, seed, layer_seeds, stacks=len(stacks))
         steered = self.steer(steering or {}, (width, height), (width, height))
+        fitted = fit_controls(controls, self.unet, shape[0], (width, height), grid, self.vae_scale)
         with layer_attention(
-                self.unet, embeddings, attention, self.adapter, steering=steered, additions=self.additions) as run:
+                self.unet, embeddings, attention, self.adapter, steering=steered,
+                additions=joined_additions(additions or {}, self.additions)) as run:
             if attention.caca and (note := unreached(stepper, run.threshold)):
                 _log.warning(note)
-            denoise = Guided(self, run, embeddings, stacks, sampling)
+            denoise = Guided(self, run, embeddings, stacks, sampling, controls=fitted)
             latents, trajectory = sample_layers(
                 denoise, noise.to(self.device), stepper, keep=harmonization, keep_all=keep_all, replay=replay,
                 on_step=on_step)
@@ -200,7 +206,8 @@ class DreamLayer:
         result = self.finish(
             latents, trajectory if harmonization is None else trajectory.between(harmonization, self.schedule), embeddings, stacks,
             size=(width, height), seeds=seeds, context_maps=maps, sampling=sampling, stepper=stepper, views=views,
-            harmonize=harmonization is not None, on_step=on_step)
+            harmonize=harmonization is not None, additions=shown_additions(additions or {}, [shape[0] - 1], shape[0]),
+            controls=lone_row_controls(fitted, shape[0]), on_step=on_step)
         timings = {"encode": encoded - started, "sample": sampled - encoded, **result.timings}
         return replace(result, timings=timings, trajectory=trajectory)
 
@@ -208,11 +215,12 @@ class DreamLayer:
         self, latents: Tensor, trajectory: Trajectory, embeddings: Sequence[LayeredEmbedding],
         stacks: Sequence[LayerPrompts], *, size: tuple[int, int], seeds: Sequence[Sequence[int | None]],
         context_maps: Tensor | None, sampling: SamplingConfig, stepper: Stepper, views: int, harmonize: bool,
-        on_step: OnStep | None = None,
+        additions: Additions | None = None, controls: Sequence[LayerControl] = (), on_step: OnStep | None = None,
     ) -> LayeredResult:
         """Sampled latents (s, rows, 4, h, w) to a result: decode, harmonise if asked, crop to ``size`` (width, height).
 
-        ``seeds`` are of every stack's rows, as the layers note them.
+        ``seeds`` are of every stack's rows, as the layers note them; ``additions`` and ``controls`` are those of the
+        harmonisation's one row.
         """
         started, (width, height) = time.perf_counter(), size
         pictures, colors, alphas = self.decode(latents, views=views)
@@ -220,7 +228,9 @@ class DreamLayer:
         crop = (..., slice(0, height), slice(0, width))
         harmonized = None
         if harmonize:
-            harmonized = self.harmonize(trajectory, alphas, embeddings, stacks, sampling, stepper, on_step)[crop]
+            harmonized = self.harmonize(
+                trajectory, alphas, embeddings, stacks, sampling, stepper, on_step, additions=additions,
+                controls=controls)[crop]
         return LayeredResult(
             stacks=tuple(_stack(stacks[s], colors[s][crop], alphas[s][crop], pictures[s][crop], seeds[s])
                          for s in range(len(stacks))),
@@ -247,23 +257,25 @@ class DreamLayer:
         return {layer: replace(one, mask=one.mask.to(self.device))
                 for layer, one in steer_latents(steering, picture, size, (columns, rows)).items()}
 
-    def encode(self, stacks: Sequence[LayerPrompts]) -> list[LayeredEmbedding]:
-        """Embeddings of the pictures of one batch, which must have equally many layers (InputError)."""
+    def encode(self, stacks: Sequence[LayerPrompts], additions: Sequence[Additions] = ()) -> list[LayeredEmbedding]:
+        """Embeddings of the pictures of one batch, which must have equally many layers (InputError); see `encode_stacks`."""
         assign = None if self.adapter is None else self.adapter.layer_assign
         counts = {len(p.foregrounds) for p in stacks}
         if not counts:
             raise InputError("got no prompts; give one LayerPrompts per picture")
         if len(counts) != 1:
             raise InputError(f"got pictures of {sorted(counts)} foregrounds in one batch; give pictures of one count")
-        return encode_stacks(stacks, self.text_encoders, assign)
+        return encode_stacks(stacks, self.text_encoders, assign, additions=additions)
 
     def negative(self, stacks: Sequence[LayerPrompts], rows: int, length: int) -> TextRows:
         """What the unconditional half is told, ((stacks rows)) rows of embeddings of this length."""
         return TextRows.joined([
             encode_negative(p.negative, self.text_encoders, rows=rows, length=length) for p in stacks])
 
-    def predict(self, latents: Tensor, timestep: int | Tensor, text: TextRows) -> Tensor:
-        """The UNet's output for latents (rows, 4, h, w), in its dtype.
+    def predict(
+        self, latents: Tensor, timestep: int | Tensor, text: TextRows, *, controls: Sequence[LayerControl] = (), rows: int = 1
+    ) -> Tensor:
+        """The UNet's output for latents (n, 4, h, w), in its dtype; ``controls``, fitted, are of stacks of so many ``rows``.
 
         Where texts have pooled vectors, each row is told with its own what SDXL knows of a picture: its size, whole and
         not cropped (Podell et al. 2023, Sec. 2.2).
@@ -274,7 +286,10 @@ class DreamLayer:
             # fp32: bf16 has no 1001, and the UNet converts what it makes of them
             sizes = torch.tensor([height, width, 0, 0, height, width], dtype=torch.float32, device=latents.device)
             added = {"text_embeds": text.pooled, "time_ids": sizes.expand(len(latents), -1)}
-        return cast(Tensor, unet(latents, timestep, text.embeddings, added_cond_kwargs=added).sample)
+        down, middle = control_residuals(controls, latents, timestep, text.embeddings, added, rows) or (None, None)
+        return cast(Tensor, unet(
+            latents, timestep, text.embeddings, added_cond_kwargs=added, down_block_additional_residuals=down,
+            mid_block_additional_residual=middle).sample)
 
     def decode(self, latents: Tensor, *, views: int = 8) -> tuple[Tensor, Tensor, Tensor]:
         """Latents (s, rows, 4, h, w) -> pictures (s, rows, 3, H, W), and of the foregrounds colours (s, fg, 3, H, W)
@@ -332,12 +347,16 @@ class DreamLayer:
     def harmonize(
         self, trajectory: Trajectory, alphas: Tensor, embeddings: Sequence[LayeredEmbedding],
         stacks: Sequence[LayerPrompts], sampling: SamplingConfig, stepper: Stepper, on_step: OnStep | None = None,
+        *, additions: Additions | None = None, controls: Sequence[LayerControl] = (),
     ) -> Tensor:
-        """IRH from kept latents: pictures (s, 3, H, W). The one row is guided by the global embedding."""
+        """IRH from kept latents: pictures (s, 3, H, W). The one row is guided by the global embedding; ``additions`` and
+        ``controls`` are this row's."""
         size = next(iter(trajectory.latents.values())).shape[-2:]
         small = resize_alpha(alphas, (size[0], size[1]))
-        with layer_attention(self.unet, None, LayerAttentionConfig(caca=False, lssa=False), self.adapter) as run:
-            denoise = Guided(self, run, embeddings, stacks, sampling, global_row=True)
+        with layer_attention(
+                self.unet, None, LayerAttentionConfig(caca=False, lssa=False), self.adapter,
+                additions=additions) as run:
+            denoise = Guided(self, run, embeddings, stacks, sampling, global_row=True, controls=controls)
             picture = harmonize(denoise, trajectory, small, stepper, on_step=on_step)
         return self.decode_pictures(picture).cpu()
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .errors import InputError
+from .row_weights import Additions, shown_additions
 from .text_encoders import EncodedText, TextEncoders, TextRows, TokenSpan
 
 __all__ = [
@@ -119,17 +120,21 @@ def encode_layers(
 
 
 def encode_stacks(
-    prompts: Sequence[LayerPrompts], encoders: TextEncoders, layer_assign: Tensor | None = None, *, min_length: int = 0
+    prompts: Sequence[LayerPrompts], encoders: TextEncoders, layer_assign: Tensor | None = None, *, min_length: int = 0,
+    additions: Sequence[Additions] = (),
 ) -> list[LayeredEmbedding]:
     """Embeddings of several pictures, all with the same S_total, in one call of each text encoder.
 
     `layer_assign` (slots, D): row 0 is added to every token of the background's embedding, rows 1.. to the foregrounds', before the
     contents are copied to the global row, which therefore carries them too. Layers beyond the slots get zeros. Gradients reach it.
-    S_total is the smallest multiple of S that holds every row, the negative prompts and `min_length`.
+    S_total is the smallest multiple of S that holds every row, the negative prompts and `min_length`. `additions` are weights of single
+    rows, for each encoder's model: a layer's are of its own text, wherever that is copied to, the global row's of the text of the whole.
     """
     if not prompts:
         return []
     stacks = _encode_texts(prompts, encoders)
+    for one, stack in zip(prompts, stacks, strict=True):
+        _encode_own(one, stack, encoders, additions)
     contents = [sum(row.length for row in stack) for stack in stacks]
     contents += [len(encoders.ids(one.negative)) for one in prompts if one.negative]
     total = padded_length(max(*contents, 0, min_length - 2), encoders.window)
@@ -138,12 +143,30 @@ def encode_stacks(
 
 def _encode_texts(prompts: Sequence[LayerPrompts], encoders: TextEncoders) -> list[list[EncodedText]]:
     """Of every picture its layers and the whole, whose pooled vector is of all that it shows."""
-    texts = [[*one.layers, one.whole, *([one.in_one] if encoders.pooled else [])] for one in prompts]
+    texts = [[*one.layers, *_whole_texts(one, encoders)] for one in prompts]
     rows = iter(encoders.encode([text for one in texts for text in one]))
+    counts = [len(one.layers) for one in prompts]
     stacks = [[next(rows) for _ in one] for one in texts]
-    if not encoders.pooled:
-        return stacks
-    return [[*layers, whole._replace(pooled=in_one.pooled)] for *layers, whole, in_one in stacks]
+    return [[*stack[:count], _whole(stack[count:])] for stack, count in zip(stacks, counts, strict=True)]
+
+
+def _whole_texts(prompts: LayerPrompts, encoders: TextEncoders) -> list[str]:
+    return [prompts.whole, prompts.in_one] if encoders.pooled else [prompts.whole]
+
+
+def _whole(encoded: Sequence[EncodedText]) -> EncodedText:
+    return encoded[0]._replace(pooled=encoded[-1].pooled)
+
+
+def _encode_own(
+    prompts: LayerPrompts, stack: list[EncodedText], encoders: TextEncoders, additions: Sequence[Additions]
+) -> None:
+    """Put in place the texts that have weights of their own."""
+    for row in range(len(stack)):
+        own = [shown_additions(one, [row], len(stack)) for one in additions]
+        if any(own):
+            texts = [prompts.layers[row]] if row < len(prompts.layers) else _whole_texts(prompts, encoders)
+            stack[row] = _whole(encoders.encode(texts, own))
 
 
 def encode_negative(text: str, encoders: TextEncoders, *, rows: int, length: int) -> TextRows:

@@ -26,8 +26,10 @@ from .editing import (
 from .errors import InputError
 from .guidance import Guided
 from .layers import Layer, LayerStack, renamed
+from .row_weights import joined_additions
 from .sampling import FINAL, OnStep, Replay, Stepper, Trajectory, initial_noise, sample_layers
 from .stack_latents import check_fit, stack_alphas
+from .starting import start_rows
 from .transparent import VIEWS
 
 if TYPE_CHECKING:
@@ -55,20 +57,21 @@ class _Drawn:
 @torch.no_grad()
 def regenerate_layer(
     model: DreamLayer, trajectory: Trajectory, stack: LayerStack, layer: int, *, prompt: str | None = None,
-    seed: int | None = None, settings: RunSettings | None = None, on_step: OnStep | None = None,
+    seed: int | None = None, strength: float = 1.0, settings: RunSettings | None = None, on_step: OnStep | None = None,
 ) -> EditedStack:
     """Sample one layer anew (0 = the background) with another prompt or seed; None keeps the layer's own.
 
-    All other layers keep their pixels and their rows of the trajectory, bit for bit. ``trajectory`` must be whole
-    (every timestep of the run, and ``FINAL``). Raises InputError for a layer that does not exist, a trajectory of
-    another stack or run, and layers that cannot be harmonised.
+    A ``strength`` below 1 starts it from what it was, noised for the last share of the steps (`start_rows`). All other
+    layers keep their pixels and their rows of the trajectory, bit for bit. ``trajectory`` must be whole (every timestep
+    of the run, and ``FINAL``). Raises InputError for a layer that does not exist, a trajectory of another stack or run,
+    a strength outside 0 to 1, and layers that cannot be harmonised.
     """
     settings = _checked(model, trajectory, stack, layer, settings)
     old = stack.layers[layer]
     text, number = old.prompt if prompt is None else prompt, (old.seed or 0) if seed is None else seed
     name = renamed(old.name, layer, old.prompt, text)
     stack = stack.with_layer(layer, prompt=text, seed=number, name=name)
-    drawn = _draw(model, trajectory, stack, layer, number, settings, on_step=on_step)
+    drawn = _draw(model, trajectory, stack, layer, number, settings, strength=strength, on_step=on_step)
     stack = stack.with_layer(layer, color=drawn.color, alpha=drawn.alpha, x=0, y=0)
     return _finished(model, stack, drawn, settings, on_step)
 
@@ -131,7 +134,7 @@ def complete_layer(
 
 def _draw(
     model: DreamLayer, trajectory: Trajectory, stack: LayerStack, layer: int, seed: int, settings: RunSettings, *,
-    known: Tensor | None = None, on_step: OnStep | None = None,
+    known: Tensor | None = None, strength: float = 1.0, on_step: OnStep | None = None,
 ) -> _Drawn:
     """Sample the row of a layer and the global row, all others replayed; ``known`` (h, w): its cells that are, too."""
     rows = shown_rows(stack, also=layer)
@@ -144,13 +147,19 @@ def _draw(
     stepper = settings.stepper_for(model)
     replay, first = _replay(cut, target, known), cut.latents.get(stepper.timesteps[0])
     prompts = stack_prompts(stack, rows, negative=settings.negative)
-    embeddings = model.encode([prompts])
+    left = [*rows, *([-1] if alone else []), len(stack.layers)]
+    own = settings.shown(left, len(stack.layers) + 1)
+    embeddings = model.encode([prompts], own.text_additions)
     shape = next(iter(cut.latents.values())).shape
     # By the layers' own numbers: hidden ones below must not change what a seed draws.
     noise = initial_noise((max(len(stack.layers), 2) + 1, shape[2], shape[3], shape[4]), seed)
     noise = noise[:, [*rows, *([1] if alone else []), -1]].to(model.device)
-    with layer_attention(model.unet, embeddings, settings.attention, model.adapter, additions=model.additions) as run:
-        denoise = Guided(model, run, embeddings, [prompts], settings.sampling)
+    if strength != 1:
+        started = start_rows(model.schedule, cut.latents[FINAL], noise, stepper.timesteps, {target: strength})
+        replay = _joined(replay, started)
+    additions = joined_additions(own.additions, model.additions)
+    with layer_attention(model.unet, embeddings, settings.attention, model.adapter, additions=additions) as run:
+        denoise = Guided(model, run, embeddings, [prompts], settings.sampling.of_rows(left))
         latents, kept = sample_layers(
             denoise, noise, _Continuing(stepper, first), keep_all=True, replay=replay, on_step=on_step)
         maps = denoise.context_map
@@ -204,6 +213,11 @@ def _replay(cut: Trajectory, target: int, known: Tensor | None) -> Replay:
     masks[0, target, 0] = known
     whole = Replay.of(cut, range(rows))
     return Replay(whole.rows, whole.latents, masks)
+
+
+def _joined(stored: Replay, started: Replay) -> Replay:
+    both = {t: torch.cat([z, started.latents[t].to(z)], 1) for t, z in stored.latents.items() if t in started.latents}
+    return Replay((*stored.rows, *started.rows), both, starts=started.starts)
 
 
 def _with_rows(stored: Tensor, sampled: Tensor, layer: int, target: int) -> Tensor:

@@ -17,7 +17,8 @@ from torch.nn import functional
 
 from .errors import InputError, WeightsError
 
-__all__ = ["RowAddition", "RowDelta", "Rows", "add_rows", "check_additions", "row_weights", "select_rows"]
+__all__ = ["Additions", "RowAddition", "RowConvolution", "RowDelta", "Rows", "add_rows", "check_additions", "joined_additions",
+           "row_weights", "select_rows", "shown_additions"]
 
 Rows = Literal["background", "foreground", "global"] | int | range
 """Which rows of a stack: those of a role, one by its index from the bottom, or some at equal distances."""
@@ -36,6 +37,10 @@ class RowAddition(Protocol):
     def add(self, output: Tensor, source: Tensor) -> None:
         """Add in place to ``output``, the module's of ``source``; both (stacks, R, …), the chosen rows alone."""
         ...
+
+
+Additions = Mapping[str, Sequence[RowAddition]]
+"""By module name."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -64,6 +69,73 @@ class RowDelta:
     def add(self, output: Tensor, source: Tensor) -> None:
         hidden = source if self.down is None else _projected(source, self.down)
         output.add_(_projected(hidden, self.up), alpha=self.scale)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RowConvolution:
+    """What some rows add to the output of a convolution: that of ``down`` (r, in, h, w), by ``up`` (out, r, 1, 1) and ``scale``."""
+
+    rows: Rows
+    up: Tensor
+    down: Tensor
+    scale: float = 1.0
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+
+    def check(self, module: nn.Module) -> None:
+        weight = getattr(module, "weight", None)
+        found = tuple(weight.shape) if isinstance(weight, Tensor) else None
+        own = (len(self.up), *self.down.shape[1:])
+        if found != own or self.up.shape[2:] != (1, 1):
+            raise WeightsError(f"a delta of {own} for a weight of {found}; give weights of this base model")
+
+    def add(self, output: Tensor, source: Tensor) -> None:
+        pictures = source.flatten(0, 1)
+        hidden = functional.conv2d(pictures, self.down.to(pictures), stride=self.stride, padding=self.padding)
+        own = functional.conv2d(hidden, self.up.to(pictures))
+        output.add_(own.unflatten(0, source.shape[:2]), alpha=self.scale)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Moved:
+    """An addition for rows that stand elsewhere."""
+
+    rows: Rows
+    addition: RowAddition
+
+    def check(self, module: nn.Module) -> None:
+        self.addition.check(module)
+
+    def add(self, output: Tensor, source: Tensor) -> None:
+        self.addition.add(output, source)
+
+
+def joined_additions(*several: Additions) -> dict[str, list[RowAddition]]:
+    """All of them; at a module in this order."""
+    joined = dict[str, list[RowAddition]]()
+    for additions in several:
+        for name, own in additions.items():
+            joined.setdefault(name, []).extend(own)
+    return joined
+
+
+def shown_additions(additions: Additions, shown: Sequence[int], height: int) -> dict[str, list[RowAddition]]:
+    """The same for stacks of which only the rows ``shown`` of ``height`` are left, upwards; a row of -1 is a new one.
+
+    The rows of a range belong together: where one of them is missing, or another comes between, the others go, too. Raises
+    InputError for rows beyond the stack.
+    """
+    found = {name: [moved for one in own for moved in _moved(one, shown, height)] for name, own in additions.items()}
+    return {name: own for name, own in found.items() if own}
+
+
+def _moved(addition: RowAddition, shown: Sequence[int], height: int) -> list[RowAddition]:
+    chosen = range(height)[select_rows(addition.rows, height)]
+    places = [place for place, row in enumerate(shown) if row in chosen]
+    if not isinstance(addition.rows, range):
+        return [_Moved(rows=place, addition=addition) for place in places]
+    together = range(places[0], places[-1] + 1, chosen.step) if len(places) == len(chosen) else range(0)
+    return [_Moved(rows=together, addition=addition)] if places and list(together) == places else []
 
 
 def _projected(tokens: Tensor, weight: Tensor) -> Tensor:
@@ -102,7 +174,7 @@ def add_rows(output: Tensor, source: Tensor, additions: Sequence[RowAddition], h
 
 
 @contextmanager
-def row_weights(model: nn.Module, additions: Mapping[str, Sequence[RowAddition]], height: int) -> Generator[None]:
+def row_weights(model: nn.Module, additions: Additions, height: int) -> Generator[None]:
     """Let rows of named modules of ``model`` add to their output until leaving, also by an error.
 
     ``height`` is the rows of every stack in a batch. Modules without an addition are not touched. Raises InputError for
@@ -116,9 +188,7 @@ def row_weights(model: nn.Module, additions: Mapping[str, Sequence[RowAddition]]
         yield
 
 
-def check_additions(
-    model: nn.Module, additions: Mapping[str, Sequence[RowAddition]], height: int
-) -> dict[str, nn.Module]:
+def check_additions(model: nn.Module, additions: Additions, height: int) -> dict[str, nn.Module]:
     """The modules that have additions, by name, where all fits; raises as `row_weights` does."""
     return {name: _module(model, name, own, height) for name, own in additions.items()}
 

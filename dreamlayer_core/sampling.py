@@ -68,16 +68,20 @@ class Replay:
 
     ``rows`` are row numbers, ``latents`` their z_t (stacks, len(rows), c, h, w) at every timestep of the run and under
     ``FINAL``. ``known`` (stacks, len(rows), 1, h, w), boolean: where False, the row is sampled as the others; None:
-    nowhere. Raises InputError for rows that are doubled or negative, and for shapes that do not fit each other.
+    nowhere. A row with a timestep in ``starts`` follows the stored run down to it, and is sampled from there.
+    Raises InputError for rows that are doubled or negative, starts of other rows, and shapes that do not fit each other.
     """
 
     rows: tuple[int, ...]
     latents: Mapping[int, Tensor]
     known: Tensor | None = None
+    starts: Mapping[int, int] = field(default_factory=lambda: dict[int, int]())
 
     def __post_init__(self) -> None:
         if len(set(self.rows)) != len(self.rows) or min(self.rows, default=0) < 0:
             raise InputError(f"got rows {self.rows} to replay; name each row once, counted from 0")
+        if unknown := self.starts.keys() - set(self.rows):
+            raise InputError(f"got a start for row {min(unknown)}, and rows {self.rows} to replay; give starts of these")
         shapes = {tuple(z.shape) for z in self.latents.values()}
         if len(shapes) != 1 or len(shape := next(iter(shapes))) != 5 or shape[1] != len(self.rows):
             raise InputError(
@@ -110,10 +114,11 @@ class Replay:
 
     def onto(self, latents: Tensor, timestep: int) -> Tensor:
         """Latents (stacks, rows, c, h, w) of a run, with the replayed rows as they were stored at this timestep."""
-        rows, stored = list(self.rows), self.latents[timestep].to(latents)
+        places = [place for place, row in enumerate(self.rows) if timestep >= self.starts.get(row, FINAL)]
+        rows, stored = [self.rows[place] for place in places], self.latents[timestep][:, places].to(latents)
         replayed = latents.clone()
         replayed[:, rows] = stored if self.known is None else torch.where(
-            self.known.to(latents.device), stored, latents[:, rows])
+            self.known[:, places].to(latents.device), stored, latents[:, rows])
         return replayed
 
 
@@ -257,7 +262,7 @@ def sample_layers(
 
     ``keep_all`` keeps z_t of every timestep, and z_0 under ``FINAL``. The rows of ``replay`` are set to their stored
     z_t before every call of the model and to their stored z_0 at the end: the other rows see them, and they come out
-    bit-identical. Raises InputError, before the first step, if no step of the run lies in the range of ``keep``, or
+    bit-identical, but for those with a start. Raises InputError, before the first step, if no step of the run lies in the range of ``keep``, or
     ``replay`` does not fit the run.
     """
     kept = [] if keep is None else [t for t in stepper.timesteps if keep.fuses(stepper.paper_timestep(t))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -11,7 +12,8 @@ from torch import Tensor
 
 from .errors import InputError
 
-__all__ = ["LAST_TIMESTEP", "GivenSchedule", "NoiseSchedule", "PredictionType", "Spacing", "exploded_signal", "paper_timestep"]
+__all__ = ["LAST_TIMESTEP", "GivenSchedule", "NoiseSchedule", "PredictionType", "Spacing", "around", "exploded_signal",
+           "first_own_step", "paper_timestep"]
 
 PredictionType = Literal["epsilon", "v_prediction"]
 Spacing = Literal["leading", "trailing"]
@@ -130,6 +132,28 @@ def paper_timestep(signal: float) -> int:
 def exploded_signal(sigma: float) -> float:
     """The share of z_0, squared, in z_0 + σ ε scaled to the variance that it would have in z_t."""
     return 1 / (1 + sigma**2)
+
+
+def first_own_step(steps: int, strength: float) -> int:
+    """The first of so many steps that a row of this denoise strength takes by itself: the last share of them are its own.
+
+    0 for a strength of 1: all; ``steps`` for 0: none. Raises InputError for strengths outside 0 to 1.
+    """
+    if not 0 <= strength <= 1:
+        raise InputError(f"got a denoise strength of {strength}; give 0 (as it is) to 1 (all anew)")
+    return steps - round(steps * strength)
+
+
+def around(levels: Sequence[float], sigma: float) -> tuple[int, int, float]:
+    """Which of descending noise levels stand below and above ``sigma``, and its place between them: 0 below, 1 above.
+
+    Beyond all of them both are the nearest one. z_t = z_0 + σ ε with one ε moves straight: at ``sigma`` it stands at that
+    share between the two.
+    """
+    below = next((index for index, level in enumerate(levels) if level < sigma), len(levels) - 1)
+    above = max(below - 1, 0) if levels[below] < sigma else below
+    low, high = levels[below], levels[above]
+    return below, above, (sigma - low) / (high - low) if high > low else 0.0
 
 
 _PAPER = NoiseSchedule().alphas_cumprod.double().logit()

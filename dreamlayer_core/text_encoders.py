@@ -7,6 +7,7 @@ kept, so that the contents are always one unbroken span. Encoders of one base re
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import InputError
+from .row_weights import Additions, row_weights
 
 __all__ = [
     "ClipEncoder",
@@ -179,11 +181,14 @@ class TextEncoders(nn.Module):
         """Token ids of the contents; white space around them counts for nothing."""
         return self.tokens.encode(text.strip())
 
-    def encode(self, texts: Sequence[str]) -> list[EncodedText]:
-        """Every text alone, in one call of each encoder."""
+    def encode(self, texts: Sequence[str], additions: Sequence[Additions] = ()) -> list[EncodedText]:
+        """Every text alone, in one call of each encoder. ``additions``: for each encoder's model, to all these texts."""
         ids = [self.ids(text) for text in texts]
         counts = [len(token_windows(one, self.tokens)) for one in ids]
-        found = [encoder(_batch(ids, self.tokens, encoder.pad_token_id)) for encoder in self._all]
+        with ExitStack() as undo:
+            for encoder, own in zip(self._all, additions, strict=False):
+                undo.enter_context(row_weights(encoder.model, own, 1))
+            found = [encoder(_batch(ids, self.tokens, encoder.pad_token_id)) for encoder in self._all]
         hidden = torch.cat([states for states, _ in found], dim=-1) if len(found) > 1 else found[0][0]
         pooled = [vectors for _, vectors in found if vectors is not None]
         room, firsts = self.window - 2, [sum(counts[:index]) for index in range(len(counts))]

@@ -10,18 +10,18 @@ from comfy_api.latest import io
 
 from ..dreamlayer_core.config import HarmonizationConfig
 from ..dreamlayer_core.editing import new_order
-from .checks import told
 from .comfy_model.editing import edit_stacks, harmonize_stacks
 from .comfy_model.previews import step_callback
 from .compositor_state import edited_by_hand, editor_inputs
 from .documents import layers_from_stacks
 from .layer_origins import changes_between
+from .shared_inputs import HarmonizingNode, harmonization_inputs
 from .sockets import SampledTrajectory, TrajectorySocket
 
 __all__ = ["NODES"]
 
 
-class EditHarmonize(io.ComfyNode):
+class EditHarmonize(HarmonizingNode):
     """One coherent picture from edited layers."""
 
     @classmethod
@@ -47,11 +47,7 @@ class EditHarmonize(io.ComfyNode):
                                tooltip="The image of Create Layered Image that got the edited layers, or the unedited ones "
                                        "where there are no others: what was done in its editor is done here. Only its edits "
                                        "are taken, not its pixels."),
-                io.Int.Input("high", default=600, min=0, max=1000, tooltip="T_H: fusing starts at this timestep. The paper: 600."),
-                io.Int.Input("low", default=400, min=0, max=1000,
-                             tooltip="T'_H: fusing ends here, and the model paints freely below. The paper: 400."),
-                io.Float.Input("strength", default=1.0, min=0.0, max=1.0, step=0.05,
-                               tooltip="1 as in the paper; less lets the picture drift from the layers."),
+                *harmonization_inputs(),
                 io.Boolean.Input("snap", default=False, advanced=True,
                                  tooltip="Move latents by whole cells only, as Eq. 13 is written: nothing is encoded anew, but a "
                                          "layer can stand half a cell off."),
@@ -67,12 +63,6 @@ class EditHarmonize(io.ComfyNode):
             ],
             hidden=[io.Hidden.prompt, io.Hidden.unique_id],
         )
-
-    @classmethod
-    def validate_inputs(cls, high: int | None = None, low: int | None = None) -> bool | str:
-        if high is None or low is None:
-            return True  # one comes from another node: it is known when that has run
-        return told(lambda: HarmonizationConfig(high=high, low=low))
 
     @classmethod
     def execute(

@@ -11,6 +11,8 @@ from . import (
     effects,
     encoding,
     files,
+    layer_pictures,
+    layer_weights,
     loaders,
     patch,
     plans,
@@ -26,7 +28,8 @@ from . import (
 __all__ = ["NODES", "DreamLayerExtension"]
 
 NODES: list[type[io.ComfyNode]] = [
-    *loaders.NODES, *scenes.NODES, *prompts.NODES, *plans.NODES, *steering.NODES, *patch.NODES, *sampling.NODES, *decomposition.NODES,
+    *loaders.NODES, *scenes.NODES, *prompts.NODES, *plans.NODES, *steering.NODES, *patch.NODES, *layer_weights.NODES, *layer_pictures.NODES,
+    *sampling.NODES, *decomposition.NODES,
     *regeneration.NODES, *editing.NODES, *decoding.NODES, *encoding.NODES, *tools.NODES, *transform.NODES, *effects.NODES,
     *files.NODES,
 ]

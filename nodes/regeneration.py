@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import comfy.model_patcher
-import comfy.samplers
 import comfy.sd
 import torch
 from comfy_api.latest import io
@@ -19,9 +18,11 @@ from ..dreamlayer_core.layers import renamed
 from ..dreamlayer_core.prompts import MAX_FOREGROUNDS
 from ..dreamlayer_core.sampling import initial_noise
 from .comfy_model.encode import encode_plan
+from .comfy_model.layer_control import change_controls
 from .comfy_model.layered_sampling import run_sigmas, sample_run
 from .comfy_model.replay import RowReplay
 from .sampling import check_rows
+from .shared_inputs import run_inputs
 from .sockets import LAYERS_KEY, LayerPlan, SampledTrajectory, TrajectorySocket, latent_layers
 
 __all__ = ["NODES"]
@@ -118,18 +119,7 @@ class NoiseLayers(io.ComfyNode):
                         "Regenerate Layer and Add Layer by Prompt can go on from them. Nothing is sampled here.",
             search_aliases=["dreamlayer", "trajectory", "add noise", "psd to trajectory"],
             inputs=[
-                io.Model.Input("model", tooltip="From Patch Model."),
-                io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True,
-                             tooltip="Of the noise of all rows."),
-                io.Int.Input("steps", default=50, min=1, max=1000, tooltip="Of the run. The paper takes 50."),
-                io.Float.Input("cfg", default=5.0, min=0.0, max=100.0, step=0.1, round=0.01,
-                               tooltip="Classifier-free guidance of what goes on from here."),
-                io.Combo.Input("sampler_name", options=comfy.samplers.KSampler.SAMPLERS, default="ddim",
-                               tooltip="What goes on from here samples with it."),
-                io.Combo.Input("scheduler", options=comfy.samplers.KSampler.SCHEDULERS, default="ddim_uniform",
-                               tooltip="How the noise levels are spaced; the paper's is ddim_uniform."),
-                io.Conditioning.Input("positive", tooltip="From Encode Layers: what the layers show."),
-                io.Conditioning.Input("negative", tooltip="From Encode Layers."),
+                *run_inputs(),
                 io.Latent.Input("latent_image", tooltip="From Encode RGBA Layers."),
             ],
             outputs=[TrajectorySocket.Output(
@@ -246,8 +236,13 @@ def _with_row(trajectory: SampledTrajectory, place: int) -> SampledTrajectory:
 
     start = trajectory.start and {**trajectory.start, "samples": extended(trajectory.start["samples"])}
     final = None if trajectory.final is None else extended(trajectory.final)
+    positive, negative = change_controls(
+        (trajectory.positive, trajectory.negative), lambda control: control.with_row(place))
+    layer_cfg = {row + (row >= place): cfg for row, cfg in trajectory.layer_cfg.items()}
     return replace(
         trajectory, latents=tuple(map(extended, trajectory.latents)), rows=trajectory.rows + 1, final=final, start=start,
+        layer_cfg=layer_cfg,
+        positive=positive, negative=negative,
         between={sigma: tuple(map(extended, calls)) for sigma, calls in trajectory.between.items()})
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import comfy.model_patcher
 import comfy.sample
-import comfy.samplers
 import torch
 from comfy_api.latest import io
 from torch import Tensor
@@ -19,27 +18,13 @@ from .comfy_model.harmonize import check_trajectory, harmonize
 from .comfy_model.layered_sampling import run_sigmas, sample_run
 from .comfy_model.previews import step_callback
 from .documents import stacks_from_layers
+from .row_values import CFGS, DENOISES, SEEDS
+from .shared_inputs import HarmonizingNode, harmonization_inputs, run_inputs
 from .sockets import LAYERS_KEY, LatentLayers, SampledTrajectory, TrajectorySocket, latent_layers
 
 __all__ = ["NODES", "check_rows"]
 
 _CATEGORY = "DreamLayer/sampling"
-
-
-def parse_layer_seeds(text: str, rows: int | None = None) -> dict[int, int]:
-    """``"1: 7, 3: 12"`` -> {1: 7, 3: 12}: seeds of single rows. Raises InputError for anything else, and for rows that
-    the picture lacks."""
-    seeds = dict[int, int]()
-    for part in filter(None, (part.strip() for part in text.replace("\n", ",").split(","))):
-        row, colon, seed = (piece.strip() for piece in part.partition(":"))
-        if not (colon and row.isdecimal() and seed.isdecimal()):
-            raise InputError(f"got the layer seed {part!r}; give rows and seeds such as '1: 7, 3: 12'")
-        if rows is not None and not int(row) < rows:
-            raise InputError(f"got a seed for row {row}; this picture's rows are 0 (background) to {rows - 1} (the whole)")
-        if int(row) in seeds:
-            raise InputError(f"got two seeds for row {row}, {seeds[int(row)]} and {seed}; give one")
-        seeds[int(row)] = int(seed)
-    return seeds
 
 
 class LayeredKSampler(io.ComfyNode):
@@ -55,24 +40,22 @@ class LayeredKSampler(io.ComfyNode):
                         "maps, and the trajectory that Harmonize needs.",
             search_aliases=["dreamlayer", "ksampler", "sample layers"],
             inputs=[
-                io.Model.Input("model", tooltip="From Patch Model."),
-                io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True,
-                             tooltip="Of the noise of all rows."),
-                io.Int.Input("steps", default=50, min=1, max=1000, tooltip="The paper takes 50."),
-                io.Float.Input("cfg", default=5.0, min=0.0, max=100.0, step=0.1, round=0.01,
-                               tooltip="Classifier-free guidance: how closely to follow the prompts."),
-                io.Combo.Input("sampler_name", options=comfy.samplers.KSampler.SAMPLERS, default="ddim",
-                               tooltip="Any of ComfyUI's; the paper takes DDIM."),
-                io.Combo.Input("scheduler", options=comfy.samplers.KSampler.SCHEDULERS, default="ddim_uniform",
-                               tooltip="How the noise levels are spaced; the paper's is ddim_uniform."),
-                io.Conditioning.Input("positive", tooltip="From Encode Layers."),
-                io.Conditioning.Input("negative", tooltip="From Encode Layers."),
+                *run_inputs(),
                 io.Latent.Input("latent_image", tooltip="From Empty Layered Latent or Encode RGBA Layers."),
                 io.Float.Input("denoise", default=1.0, min=0.0, max=1.0, step=0.01,
                                tooltip="Less than 1 keeps that much of the latent that comes in."),
                 io.String.Input("layer_seeds", default="", optional=True,
                                 tooltip="Seeds of single rows, such as '2: 17' to try another second foreground: 0 is the "
                                         "background, 1 the first foreground, the last row the whole picture."),
+                io.String.Input("layer_cfg", default="", optional=True,
+                                tooltip="CFG of single rows, such as '2: 7.5, 3: 4'; the others take cfg. Rows as for the seeds."),
+                io.String.Input("layer_denoise", default="", optional=True,
+                                tooltip="Denoise of single rows, such as '1: 0.5, 2: 0'; the others take denoise, which none "
+                                        "may exceed. 0 keeps a row of the latent as it is, and the others see it."),
+                io.Float.Input("guidance_start", default=0.0, min=0.0, max=1.0, step=0.001, optional=True, advanced=True,
+                               tooltip="CFG acts from this share of the sampling on. Steps before take half the time."),
+                io.Float.Input("guidance_end", default=1.0, min=0.0, max=1.0, step=0.001, optional=True, advanced=True,
+                               tooltip="CFG acts up to this share of the sampling. Steps after take half the time."),
             ],
             outputs=[
                 io.Latent.Output("latent", display_name="layered latent", tooltip="For Decode Layers."),
@@ -83,28 +66,45 @@ class LayeredKSampler(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, layer_seeds: str | None = "") -> bool | str:
-        return told(lambda: parse_layer_seeds(layer_seeds or ""))
+    def validate_inputs(
+        cls, layer_seeds: str | None = "", layer_cfg: str | None = "", layer_denoise: str | None = "",
+        guidance_start: float | None = 0.0, guidance_end: float | None = 1.0,
+    ) -> bool | str:
+        def check() -> None:
+            for kind, text in ((SEEDS, layer_seeds), (CFGS, layer_cfg), (DENOISES, layer_denoise)):
+                kind.parse(text or "")
+            if guidance_start is not None and guidance_end is not None:
+                _check_range(guidance_start, guidance_end)
+
+        return told(check)
 
     @classmethod
     def execute(
         cls, model: comfy.model_patcher.ModelPatcher, seed: int, steps: int, cfg: float, sampler_name: str, scheduler: str,
         positive: list[Any], negative: list[Any], latent_image: dict[str, Any], denoise: float = 1.0, layer_seeds: str = "",
+        layer_cfg: str = "", layer_denoise: str = "", guidance_start: float = 0.0, guidance_end: float = 1.0,
     ) -> io.NodeOutput:
         layers = latent_layers(latent_image)
         check_rows(positive, layers)
+        _check_range(guidance_start, guidance_end)
         start = comfy.sample.fix_empty_latent_channels(
             model, latent_image["samples"], latent_image.get("downscale_ratio_spacial"))
         sigmas = run_sigmas(model, sampler_name, scheduler, steps, denoise)
         if len(sigmas) < 2:
             raise InputError(f"got a denoise of {denoise}, which leaves nothing to sample; give more than 0")
         noise = initial_noise(
-            (layers.rows, *start.shape[1:]), seed, parse_layer_seeds(layer_seeds, layers.rows),
+            (layers.rows, *start.shape[1:]), seed, SEEDS.parse(layer_seeds, layers.rows),
             stacks=len(start) // layers.rows).flatten(0, 1)
         run = SampledTrajectory(
             latents=(), sigmas=sigmas, rows=layers.rows, positive=positive, negative=negative, cfg=cfg, sampler=sampler_name,
-            seed=seed, layers=layers, start=latent_image | {"samples": start}, denoise=denoise)
-        return io.NodeOutput(*sample_run(model, run, noise))
+            seed=seed, layers=layers, start=latent_image | {"samples": start}, denoise=denoise,
+            layer_cfg=CFGS.parse(layer_cfg, layers.rows), guidance_range=(guidance_start, guidance_end))
+        return io.NodeOutput(*sample_run(model, run, noise, strengths=DENOISES.parse(layer_denoise, layers.rows)))
+
+
+def _check_range(start: float, end: float) -> None:
+    if not 0 <= start <= end <= 1:
+        raise InputError(f"got guidance from {start:g} to {end:g} of the sampling; give 0 <= start <= end <= 1")
 
 
 def check_rows(positive: list[Any], layers: LatentLayers, source: str = "Empty Layered Latent") -> None:
@@ -119,7 +119,7 @@ def check_rows(positive: list[Any], layers: LatentLayers, source: str = "Empty L
                 f"Layers and {source} the same plan")
 
 
-class Harmonize(io.ComfyNode):
+class Harmonize(HarmonizingNode):
     """One coherent picture from the layers."""
 
     @classmethod
@@ -135,20 +135,10 @@ class Harmonize(io.ComfyNode):
                 io.Model.Input("model", tooltip="The same model as in Layered KSampler."),
                 TrajectorySocket.Input("trajectory", tooltip="From Layered KSampler."),
                 io.Layers.Input("layers", tooltip="From Decode Layers, edited or not: their alphas say where the foregrounds are."),
-                io.Int.Input("high", default=600, min=0, max=1000, tooltip="T_H: fusing starts at this timestep. The paper: 600."),
-                io.Int.Input("low", default=400, min=0, max=1000,
-                             tooltip="T'_H: fusing ends here, and the model paints freely below. The paper: 400."),
-                io.Float.Input("strength", default=1.0, min=0.0, max=1.0, step=0.05,
-                               tooltip="1 as in the paper; less lets the picture drift from the layers."),
+                *harmonization_inputs(),
             ],
             outputs=[io.Latent.Output("latent", display_name="latent", tooltip="The whole picture, for VAE Decode.")],
         )
-
-    @classmethod
-    def validate_inputs(cls, high: int | None = None, low: int | None = None) -> bool | str:
-        if high is None or low is None:
-            return True  # one comes from another node: it is known when that has run
-        return told(lambda: HarmonizationConfig(high=high, low=low))
 
     @classmethod
     def execute(

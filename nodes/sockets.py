@@ -89,7 +89,8 @@ class SampledTrajectory:
 
     ``between`` are the z_t by sigma, in order, that a sampler of higher order calls the model with besides: who changes
     ``latents`` leaves them out. ``final`` are the LATENT values that came out, ``start`` is the LATENT that went in, None where
-    nothing of them was kept.
+    nothing of them was kept. ``layer_cfg`` are CFGs of single rows, ``guidance_range`` shares of the sampling (start, end)
+    beyond which nothing is guided.
     """
 
     latents: tuple[Tensor, ...]
@@ -105,6 +106,8 @@ class SampledTrajectory:
     final: Tensor | None = None
     start: Mapping[str, Any] | None = None
     denoise: float = 1.0
+    layer_cfg: Mapping[int, float] = field(default_factory=lambda: dict[int, float]())
+    guidance_range: tuple[float, float] = (0.0, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -13,7 +13,7 @@ from typing import Annotated, Literal, NoReturn
 import typer
 
 from ..base_options import BaseOptions
-from ..config import SamplingConfig
+from ..config import FAST, LayerAttentionConfig, SamplingConfig
 from ..errors import InputError
 from . import options
 from .decomposition import decompose
@@ -24,7 +24,17 @@ from .models import models_app
 from .options import print_report, print_stack_report
 from .plan import plan
 from .regeneration import add, regenerate
-from .request import DEMO, GenerateRequest, PromptFields, parse_layer_seeds, parse_size
+from .request import (
+    DEMO,
+    GenerateRequest,
+    PromptFields,
+    parse_interval,
+    parse_layer_guidance,
+    parse_layer_pictures,
+    parse_layer_seeds,
+    parse_loras,
+    parse_size,
+)
 from .train import train
 
 __all__ = ["app", "main"]
@@ -90,6 +100,7 @@ def generate(
     adapter: options.Adapter = None,
     layer_decoder: options.LayerDecoder = None,
     layerdiffuse: options.LayerDiffuse = None,
+    layer_encoder: options.LayerEncoder = None,
     tokenizer: options.Tokenizer = None,
     vae: options.Vae = None,
     prediction: options.Prediction = None,
@@ -97,9 +108,24 @@ def generate(
     allow_pickle: options.AllowPickle = False,
     seed: options.Seed = 0,
     layer_seed: LayerSeed = None,
+    lora: options.Lora = None,
+    image_prompt: options.ImagePrompt = None,
+    ip_adapter: options.IpAdapter = None,
+    image_encoder: options.ImageEncoder = None,
+    control: options.Control = None,
+    controlnet: options.ControlNet = None,
     scheduler: options.Scheduler = GenerateRequest.scheduler,
     steps: options.UsualSteps = None,
     cfg: options.UsualGuidance = None,
+    layer_cfg: Annotated[
+        list[str] | None, typer.Option(metavar="LAYER=SCALE", help="Another guidance for one layer (0 is the background).")
+    ] = None,
+    guidance_interval: Annotated[
+        str | None, typer.Option(metavar="LOW,HIGH", help="Guide between these timesteps alone, 0 to 1000; steps beyond them take half the time.")
+    ] = None,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="Guidance in the noisier timesteps alone, and a coarser look at the other layers: saves nearly half the time.")
+    ] = False,
     size: options.Size = None,
     no_caca: options.NoCaca = False,
     no_lssa: options.NoLssa = False,
@@ -121,14 +147,23 @@ def generate(
         model=model,
         adapter=adapter,
         base=BaseOptions(
-            layer_decoder=layer_decoder, layerdiffuse=layerdiffuse, tokenizer=tokenizer, vae=vae, prediction=prediction,
-            allow_pickle=allow_pickle),
+            layer_decoder=layer_decoder, layerdiffuse=layerdiffuse, layer_encoder=layer_encoder, tokenizer=tokenizer, vae=vae,
+            prediction=prediction, allow_pickle=allow_pickle),
         precision=precision,
         seed=seed,
         layer_seeds=parse_layer_seeds(layer_seed or ()),
+        loras=parse_loras(lora or ()),
+        image_prompts=parse_layer_pictures("--image-prompt", image_prompt or ()),
+        ip_adapter=ip_adapter,
+        image_encoder=image_encoder,
+        controls=parse_layer_pictures("--control", control or ()),
+        controlnet=controlnet,
         steps=sampling.steps,
         guidance=sampling.guidance,
+        guidance_interval=parse_interval(guidance_interval) if guidance_interval else FAST.guidance_interval if fast else None,
+        layer_guidance=parse_layer_guidance(layer_cfg or ()),
         scheduler=scheduler,
+        cross_keys=FAST.cross_keys if fast else LayerAttentionConfig.cross_keys,
         size=parse_size(size) if size else None,
         caca=not no_caca,
         lssa=not no_lssa,

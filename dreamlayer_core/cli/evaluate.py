@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import typer
 
@@ -32,14 +32,17 @@ def scenes(
     seed: options.EvaluationSeed = 0,
     views: options.EvaluationViews = 1,
     half: options.HalfPrecision = False,
-    sweep_samples: Annotated[int, typer.Option(min=2, help="Scenes for the sweeps of T_G and of T_H, T'_H.")] = 48,
+    sweep_samples: Annotated[int, typer.Option(min=2, help="Scenes for the sweeps of T_G, of T_H, T'_H and of the guidance interval.")] = 48,
+    part: Annotated[list[str] | None, typer.Option(
+        help="What to measure: truth, harmonization, methods, context or guidance; repeat it. All by default.")] = None,
 ) -> None:
     """Every part of the method on and off, on scenes held out from training, with confidence intervals."""
-    from ..evaluation.scenes import EvaluationOptions, evaluate_scenes
+    from ..evaluation.scenes import EvaluationOptions, Part, evaluate_scenes
 
     evaluate_scenes(EvaluationOptions(
         samples=samples, json=json, model=model, out=out, steps=steps, seed=seed, views=views, half=half,
-        sweep_samples=sweep_samples))
+        sweep_samples=sweep_samples,
+        parts=cast("tuple[Part, ...]", tuple(part)) if part else EvaluationOptions.parts))
     say(f"{out}: figures and picture grids")
 
 

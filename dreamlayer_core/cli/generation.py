@@ -25,8 +25,11 @@ from ..layer_run import DEFAULT_THRESHOLD
 from ..model_files import family_name
 from ..pipeline import DreamLayer, LayeredResult
 from ..prompts import LayerPrompts
+from ..row_weights import joined_additions
 from ..sampling import Trajectory
+from .layer_pictures import image_prompts, layer_controls, noted_pictures, read_pictures
 from .lit_stacks import LitStack, lit_stack
+from .loras import lora_additions
 from .progress import StageProgress, stage_progress
 from .request import GenerateRequest
 
@@ -43,14 +46,18 @@ def generate_stack(request: GenerateRequest) -> dict[str, object]:
     Raises DreamLayerError; prompts, settings and the output folder are checked before the model is loaded.
     """
     prompts = LayerPrompts(request.background, request.foregrounds, request.whole, request.negative)
-    sampling = SamplingConfig(steps=request.steps, guidance=request.guidance, scheduler=request.scheduler)
+    sampling = SamplingConfig(
+        steps=request.steps, guidance=request.guidance, scheduler=request.scheduler,
+        guidance_interval=request.guidance_interval, layer_guidance=request.layer_guidance)
+    sampling.row_guidance(len(request.foregrounds) + 2)
     check_output_folder(request.out, overwrite=request.overwrite)
+    pictures = read_pictures(request)
     with stage_progress() as progress, memory_errors():
         started = time.perf_counter()
         progress.begin("load")
         model = load_model(request.model, request.adapter, request.device, request.base, request.precision)
         loaded = time.perf_counter()
-        result = _run(model, request, prompts, sampling, progress)
+        result = _run(model, request, prompts, sampling, pictures, progress)
         finished = time.perf_counter()
         progress.begin("write")
         timings = {"load": loaded - started, **result.timings, "total": finished - started}
@@ -92,8 +99,12 @@ def _device(name: str) -> torch.device:
 
 
 def _run(
-    model: DreamLayer, request: GenerateRequest, prompts: LayerPrompts, sampling: SamplingConfig, progress: StageProgress
+    model: DreamLayer, request: GenerateRequest, prompts: LayerPrompts, sampling: SamplingConfig,
+    pictures: tuple[list[Tensor], list[Tensor]], progress: StageProgress,
 ) -> LayeredResult:
+    additions, text_additions = lora_additions(model, request.loras)
+    # Image prompts first: they are attended to with the weights of their layers, see `image_additions`.
+    additions = joined_additions(image_prompts(model, request, pictures[0]), additions)
     progress.begin("encode")
     return model.generate(
         prompts,
@@ -101,11 +112,14 @@ def _run(
         seed=request.seed,
         layer_seeds=request.layer_seeds,
         sampling=sampling,
-        attention=LayerAttentionConfig(caca=request.caca, lssa=request.lssa),
+        attention=LayerAttentionConfig(caca=request.caca, lssa=request.lssa, cross_keys=request.cross_keys),
         harmonization=HarmonizationConfig() if request.harmonize else None,
         views=request.views,
         keep_all=request.trajectory,
         steering=_steering(request, *(request.size or model.default_size)),
+        additions=additions,
+        text_additions=text_additions,
+        controls=layer_controls(model, request, pictures[1]),
         on_step=progress.on_step,
     )
 
@@ -172,9 +186,11 @@ def _settings(request: GenerateRequest, model: DreamLayer, result: LayeredResult
         "steps": request.steps,
         "scheduler": request.scheduler,
         "guidance": request.guidance,
+        "guidance_interval": request.guidance_interval and list(request.guidance_interval),
         "size": f"{stack.width}x{stack.height}",
         "caca": request.caca,
         "lssa": request.lssa,
+        "cross_keys": request.cross_keys,
         "harmonize": request.harmonize,
         "t_g": used.context_threshold if used else DEFAULT_THRESHOLD,
         "t_h": irh.high,
@@ -184,6 +200,9 @@ def _settings(request: GenerateRequest, model: DreamLayer, result: LayeredResult
         "negative": request.negative,
         "boxes": {str(layer): list(box) for layer, box in request.boxes.items()},
         "layer_seeds": {str(layer): seed for layer, seed in request.layer_seeds.items()},
+        "loras": [one.noted() for one in request.loras],
+        **noted_pictures(request),
+        "layer_guidance": {str(layer): scale for layer, scale in request.layer_guidance.items()},
     }
     return settings
 

@@ -12,8 +12,8 @@ from ..config import SchedulerName
 from .front_door import say
 
 __all__ = [
-    "Adapter", "AllowPickle", "Device", "EvaluationOut", "EvaluationSeed", "EvaluationViews", "FiguresFile", "Foregrounds", "FromPixels",
-    "Guidance", "HalfPrecision", "Json", "LayerDecoder", "LayerDiffuse", "LayerPrompt", "Model", "Negative", "NewEffects", "NoCaca", "NoHarmonize", "NoLssa",
+    "Adapter", "AllowPickle", "Control", "ControlNet", "Device", "EvaluationOut", "EvaluationSeed", "EvaluationViews", "FiguresFile", "Foregrounds", "FromPixels",
+    "Guidance", "HalfPrecision", "ImageEncoder", "ImagePrompt", "IpAdapter", "Json", "LayerDecoder", "LayerDiffuse", "LayerEncoder", "LayerPrompt", "Lora", "Model", "Negative", "NewEffects", "NoCaca", "NoHarmonize", "NoLssa",
     "NoTrajectory", "OptionalForegrounds", "Out", "Overwrite", "Precision", "Prediction", "Scheduler", "Seed", "Size", "Stack", "StackAdapter", "StackGuidance",
     "StackModel", "StackNegative", "StackSteps", "StackWhole", "Steps", "Tokenizer", "UsualGuidance", "UsualSteps", "Vae", "Views", "Whole", "print_report", "print_stack_report",
 ]
@@ -37,6 +37,9 @@ LayerDecoder = Annotated[
 LayerDiffuse = Annotated[
     Path | None, typer.Option(help="LayerDiffuse's attention weights for the foregrounds: layer_sd15_ or layer_xl_transparent_attn.")
 ]
+LayerEncoder = Annotated[
+    Path | None, typer.Option(help="LayerDiffuse's transparent encoder, for layers that are edited from their pixels later.")
+]
 Tokenizer = Annotated[
     Path | None, typer.Option(help="A folder with CLIP's vocabulary, for a checkpoint in one file; fetched files by default.")
 ]
@@ -49,6 +52,16 @@ AllowPickle = Annotated[
     bool, typer.Option("--allow-pickle", help="Open a pickled checkpoint (.ckpt, .bin) for its tensors alone.")
 ]
 Seed = Annotated[int, typer.Option(help="Noise of every layer; the same seed makes the same picture.")]
+ImagePrompt = Annotated[list[str] | None, typer.Option(
+    metavar="LAYER=PICTURE[:STRENGTH]", help="A picture that one layer is prompted with, beside its text; repeat it.")]
+IpAdapter = Annotated[Path | None, typer.Option(help="An IP-Adapter's file of the base form, for the image prompts.")]
+ImageEncoder = Annotated[Path | None, typer.Option(help="The folder of the CLIP vision model that the IP-Adapter was made for.")]
+Control = Annotated[list[str] | None, typer.Option(
+    metavar="LAYER=PICTURE[:STRENGTH]", help="A ControlNet's hint for one layer, such as its edges; repeat it.")]
+ControlNet = Annotated[Path | None, typer.Option(help="A ControlNet's file or folder, for the hints.")]
+Lora = Annotated[
+    list[str] | None, typer.Option(metavar="LAYER=FILE[:STRENGTH]", help="A LoRA on one layer (0 is the background), or on 'global', the whole; repeat it.")
+]
 Scheduler = Annotated[SchedulerName, typer.Option(help="Sampling method; few steps need one other than ddim.")]
 Steps = Annotated[int, typer.Option(help="Sampling steps, 1 to 1000.")]
 UsualSteps = Annotated[int | None, typer.Option(help="Sampling steps, 1 to 1000; what is usual for the scheduler by default.")]

@@ -22,6 +22,7 @@ def regenerate(
     layer: Annotated[int, typer.Option(help="The layer to sample anew; 0 is the background.")],
     prompt: Annotated[str | None, typer.Option(help="What it shows now; its own prompt by default.")] = None,
     seed: Annotated[int | None, typer.Option(help="Its noise; the layer's own by default.")] = None,
+    denoise: Annotated[float, typer.Option(help="Less than 1 keeps that much of what the layer was; 0 all of it.")] = 1.0,
     layer_prompt: options.LayerPrompt = None,
     whole: options.StackWhole = None,
     negative: options.StackNegative = None,
@@ -50,7 +51,7 @@ def regenerate(
 
     from .stack_runs import regenerate_in_stack
 
-    print_stack_report(regenerate_in_stack(request, layer, prompt=prompt, seed=seed), as_json, out)
+    print_stack_report(regenerate_in_stack(request, layer, prompt=prompt, seed=seed, strength=denoise), as_json, out)
 
 
 def add(

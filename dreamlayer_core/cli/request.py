@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Literal, TypedDict
 
 from ..base_options import BaseOptions, Precision
-from ..config import SamplingConfig, SchedulerName
+from ..config import CrossKeys, GuidanceInterval, LayerAttentionConfig, SamplingConfig, SchedulerName
 from ..errors import InputError
 
 __all__ = [
-    "DEMO", "Effects", "GenerateRequest", "PromptFields", "StackRequest",
-    "parse_layer_prompts", "parse_layer_seeds", "parse_size", "stack_request",
+    "DEMO", "Effects", "GenerateRequest", "LayerPicture", "LoraChoice", "PromptFields", "StackRequest",
+    "parse_interval", "parse_layer_guidance", "parse_layer_pictures", "parse_layer_prompts", "parse_layer_seeds", "parse_loras", "parse_size", "stack_request",
 ]
 
 
@@ -42,6 +42,36 @@ def check_effects(harmonize: bool) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LoraChoice:
+    """A LoRA on one layer (0 is the background), or on the row of the whole picture."""
+
+    layer: int | Literal["global"]
+    file: Path
+    strength: float = 1.0
+
+    def noted(self) -> str:
+        """As `parse_loras` reads it."""
+        return f"{self.layer}={self.file}:{self.strength:g}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerPicture:
+    """A picture that one layer goes by (0 is the background), or the row of the whole picture."""
+
+    layer: int | Literal["global"]
+    file: Path
+    strength: float = 1.0
+
+    def check(self, option: str, foregrounds: int) -> None:
+        """Raises InputError for a layer that the request lacks, and for strengths outside 0 to 10."""
+        if self.layer != "global" and self.layer > foregrounds:
+            raise InputError(
+                f"got {option} for layer {self.layer} of {foregrounds + 1}; give 0 (the background) to {foregrounds}, or global")
+        if not 0 <= self.strength <= 10:
+            raise InputError(f"got {option} with a strength of {self.strength:g}; give 0 (none) to 10, 1 as trained")
+
+
+@dataclass(frozen=True, kw_only=True)
 class GenerateRequest:
     """One run of `dreamlayer generate`. Foregrounds stand bottom to top; `size` is (width, height), None the model's own."""
 
@@ -57,9 +87,18 @@ class GenerateRequest:
     precision: Precision = "fp32"
     seed: int = 0
     layer_seeds: Mapping[int, int] = field(default_factory=lambda: dict[int, int]())
+    loras: tuple[LoraChoice, ...] = ()
+    image_prompts: tuple[LayerPicture, ...] = ()
+    ip_adapter: Path | None = None
+    image_encoder: Path | None = None
+    controls: tuple[LayerPicture, ...] = ()
+    controlnet: Path | None = None
     steps: int = SamplingConfig.steps
     guidance: float = SamplingConfig.guidance
+    guidance_interval: GuidanceInterval | None = None
+    layer_guidance: Mapping[int, float] = field(default_factory=lambda: dict[int, float]())
     scheduler: SchedulerName = SamplingConfig.scheduler
+    cross_keys: CrossKeys = LayerAttentionConfig.cross_keys
     size: tuple[int, int] | None = None
     caca: bool = True
     lssa: bool = True
@@ -74,6 +113,19 @@ class GenerateRequest:
     def __post_init__(self) -> None:
         if self.effects:
             check_effects(self.harmonize)
+        for one in self.loras:
+            if one.layer != "global" and one.layer > len(self.foregrounds):
+                raise InputError(
+                    f"got a LoRA for layer {one.layer} of {len(self.foregrounds) + 1}; give 0 (the background) to "
+                    f"{len(self.foregrounds)}, or global")
+        prompts, hints = bool(self.image_prompts), bool(self.controls)
+        if {prompts, self.ip_adapter is not None, self.image_encoder is not None} == {True, False}:
+            raise InputError("got some of --image-prompt, --ip-adapter and --image-encoder; give all three")
+        if hints != (self.controlnet is not None):
+            raise InputError("got one of --control and --controlnet; give both")
+        for option, several in (("--image-prompt", self.image_prompts), ("--control", self.controls)):
+            for one in several:
+                one.check(option, len(self.foregrounds))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +189,53 @@ def parse_layer_seeds(values: Sequence[str]) -> dict[int, int]:
             raise InputError(f"got a layer seed of {value!r}; give LAYER=SEED, such as 1=42 (0 is the background)")
         seeds[int(found[1])] = int(found[2])
     return seeds
+
+
+_LAYER_FILE = r"\s*(\d{1,4}|global)\s*=\s*(.+?)\s*(?::(-?\d{1,3}(?:\.\d{1,6})?))?\s*"
+
+
+def parse_layer_pictures(option: str, values: Sequence[str]) -> tuple[LayerPicture, ...]:
+    """`1=sketch.png:0.8` for each picture of a layer, strength 1 by default; 0 is the background. Raises `InputError`."""
+    pictures = list[LayerPicture]()
+    for value in values:
+        if not (found := re.fullmatch(_LAYER_FILE, value)):
+            raise InputError(f"got {option} {value!r}; give LAYER=PICTURE or LAYER=PICTURE:STRENGTH, such as 1=sketch.png:0.8 "
+                             "(0 is the background, global the whole picture)")
+        layer, file, strength = found.groups()
+        pictures.append(LayerPicture(
+            layer="global" if layer == "global" else int(layer), file=Path(file), strength=float(strength or 1)))
+    return tuple(pictures)
+
+
+def parse_loras(values: Sequence[str]) -> tuple[LoraChoice, ...]:
+    """`1=paint.safetensors:0.8` for each LoRA of a layer, strength 1 by default; 0 is the background. Raises `InputError`."""
+    loras = list[LoraChoice]()
+    for value in values:
+        found = re.fullmatch(_LAYER_FILE, value)
+        if not found:
+            raise InputError(f"got a LoRA of {value!r}; give LAYER=FILE or LAYER=FILE:STRENGTH, such as 1=paint.safetensors:0.8 "
+                             "(0 is the background, global the whole picture)")
+        layer, file, strength = found.groups()
+        loras.append(LoraChoice(
+            layer="global" if layer == "global" else int(layer), file=Path(file), strength=float(strength or 1)))
+    return tuple(loras)
+
+
+def parse_layer_guidance(values: Sequence[str]) -> dict[int, float]:
+    """`2=7.5` for each layer that has a guidance of its own; 0 is the background. Raises `InputError`."""
+    scales = dict[int, float]()
+    for value in values:
+        if not (found := re.fullmatch(r"\s*(\d{1,4})\s*=\s*(\d{1,3}(?:\.\d{1,6})?)\s*", value)):
+            raise InputError(f"got a layer guidance of {value!r}; give LAYER=SCALE, such as 1=7.5 (0 is the background)")
+        scales[int(found[1])] = float(found[2])
+    return scales
+
+
+def parse_interval(text: str) -> GuidanceInterval:
+    """`400,800` as (low, high). Raises `InputError`."""
+    if not (found := re.fullmatch(r"\s*(\d{1,4})\s*,\s*(\d{1,4})\s*", text)):
+        raise InputError(f"got a guidance interval of {text!r}; give LOW,HIGH, such as 400,800 (timesteps from 0 to 1000)")
+    return int(found[1]), int(found[2])
 
 
 def stack_request(

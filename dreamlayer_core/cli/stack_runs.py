@@ -13,9 +13,16 @@ from torch import Tensor
 
 from ..attention import resize_map
 from ..base_options import BaseOptions, Precision
-from ..config import HarmonizationConfig, LayerAttentionConfig, SamplingConfig, SchedulerName
+from ..config import (
+    CrossKeys,
+    GuidanceInterval,
+    HarmonizationConfig,
+    LayerAttentionConfig,
+    SamplingConfig,
+    SchedulerName,
+)
 from ..derived import TakenOff, take_off
-from ..editing import EditedStack, LayerChange, RunSettings, edit_layers, harmonize_stack
+from ..editing import EditedStack, LayerChange, RunSettings, edit_layers, harmonize_stack, new_order
 from ..errors import InputError
 from ..formats import StoredTrajectory, load_document, load_stack, load_trajectory, save_stack
 from ..layers import LayerStack
@@ -34,8 +41,9 @@ from .generation import (
     stored_trajectory,
 )
 from .lit_stacks import STALE, LitStack, check_ground, lit_stack, moved_stack
+from .loras import lora_additions
 from .progress import StageProgress, stage_progress
-from .request import StackRequest
+from .request import LoraChoice, StackRequest, parse_loras
 
 __all__ = ["add_to_stack", "edit_stack", "regenerate_in_stack"]
 
@@ -75,6 +83,7 @@ class _Run:
     trajectory: Trajectory
     settings: RunSettings
     on_step: OnStep
+    loras: Sequence[LoraChoice]
     made: bool  # the trajectory was made of the pictures
 
 
@@ -93,17 +102,20 @@ def edit_stack(
             return edited
         return replace(edited, harmonized=harmonize_stack(run.model, edited, run.settings, on_step=run.on_step))
 
-    return _run(request, work, list(described), changes=changes)
+    return _run(request, work, list(described), changes=changes, order=lambda count: new_order(changes, count))
 
 
-def regenerate_in_stack(request: StackRequest, layer: int, *, prompt: str | None, seed: int | None) -> dict[str, object]:
+def regenerate_in_stack(
+    request: StackRequest, layer: int, *, prompt: str | None, seed: int | None, strength: float = 1.0
+) -> dict[str, object]:
     """Sample one layer anew and write the folder; returns what `--json` prints."""
     if prompt is None and seed is None:
         raise InputError("got neither a prompt nor a seed, with which the layer would come out as it is; give --prompt or --seed")
 
     def work(run: _Run) -> EditedStack:
         return regenerate_layer(
-            run.model, run.trajectory, run.stack, layer, prompt=prompt, seed=seed, settings=run.settings, on_step=run.on_step)
+            run.model, run.trajectory, run.stack, layer, prompt=prompt, seed=seed, strength=strength, settings=run.settings,
+            on_step=run.on_step)
 
     return _run(request, work, [f"{layer}: regenerated"], new_ground=layer == 0)
 
@@ -116,20 +128,26 @@ def add_to_stack(request: StackRequest, prompt: str, *, position: int | None, se
             run.model, run.trajectory, run.stack, prompt, position=position, seed=seed, settings=run.settings,
             on_step=run.on_step)
 
-    return _run(request, work, ["added" if position is None else f"{position}: added"])
+    def order(count: int) -> list[int]:
+        place = count if position is None else position
+        return [*range(place), -1, *range(place, count)]
+
+    return _run(request, work, ["added" if position is None else f"{position}: added"], order=order)
 
 
 def _run(
     request: StackRequest, work: Callable[[_Run], EditedStack], described: list[str], *,
     changes: Sequence[LayerChange] = (), new_ground: bool = False,
+    order: Callable[[int], Sequence[int]] | None = None,
 ) -> dict[str, object]:
+    """``order`` (of so many layers): the number before of each layer that there is afterwards, -1 for a new one."""
     source = _load(request)
     if request.effects == "found" and not new_ground:
         check_ground(source.stack, changes)
     check_output_folder(request.out, overwrite=request.overwrite)
     with stage_progress() as progress, memory_errors():
         started = time.perf_counter()
-        run = _prepared(request, source, progress)
+        run = _prepared(request, source, progress, order(len(source.stack.layers)) if order else None)
         loaded = time.perf_counter()
         edited = work(run)
         finished = time.perf_counter()
@@ -176,10 +194,16 @@ def _nameless(name: str) -> bool:
     return name.strip().lower().split(" ")[0] in ("", "background", "layer")
 
 
-def _prepared(request: StackRequest, source: _Source, progress: StageProgress) -> _Run:
+def _prepared(
+    request: StackRequest, source: _Source, progress: StageProgress, order: Sequence[int] | None
+) -> _Run:
     progress.begin("load")
     model = load_model(*_model_names(request, source), request.device, _base(request, source), _precision(source))
-    settings = _settings(request, source)
+    loras = [] if request.model else _loras(source, order)  # they are of the stack's own base
+    additions, text_additions = lora_additions(model, loras)
+    settings = replace(_settings(request, source), additions=additions, text_additions=text_additions)
+    if order is not None:
+        settings = replace(settings, sampling=settings.sampling.of_rows([*order, len(source.stack.layers)]))
     if source.stored is not None:
         source.stored.require_model(model.fingerprint(), model_family(model))
         trajectory = source.stored.trajectory
@@ -191,7 +215,7 @@ def _prepared(request: StackRequest, source: _Source, progress: StageProgress) -
     stack = source.stack
     trajectory = Trajectory({t: z.to(model.device) for t, z in trajectory.latents.items()})
     return _Run(model=model, stack=stack, trajectory=trajectory, settings=settings, on_step=progress.on_step,
-                made=source.stored is None)
+                loras=loras, made=source.stored is None)
 
 
 def _base(request: StackRequest, source: _Source) -> BaseOptions:
@@ -226,11 +250,42 @@ def _settings(request: StackRequest, source: _Source) -> RunSettings:
         guidance = stored.guidance if stored else source.number("guidance")
     return RunSettings(
         sampling=SamplingConfig(
-            steps=steps, guidance=SamplingConfig.guidance if guidance is None else guidance, scheduler=_scheduler(source)),
-        attention=LayerAttentionConfig(caca=source.switch("caca"), lssa=source.switch("lssa")),
+            steps=steps, guidance=SamplingConfig.guidance if guidance is None else guidance, scheduler=_scheduler(source),
+            guidance_interval=_guidance_interval(source), layer_guidance=_layer_guidance(source)),
+        attention=LayerAttentionConfig(
+            caca=source.switch("caca"), lssa=source.switch("lssa"),
+            cross_keys=cast(CrossKeys, source.text("cross_keys") or LayerAttentionConfig.cross_keys)),
         harmonization=HarmonizationConfig() if request.harmonize else None,
         views=request.views,
         negative=(source.text("negative") or "") if request.negative is None else request.negative)
+
+
+def _loras(source: _Source, order: Sequence[int] | None) -> list[LoraChoice]:
+    """Those of the stack, on the layers as they are numbered afterwards: ``order`` has the number before of each."""
+    match source.settings.get("loras"):
+        case [*noted]:
+            loras = parse_loras([str(one) for one in noted])
+        case _:
+            return []
+    kept = [one for one in loras if one.layer == "global" or order is None or one.layer in order]
+    return [one if one.layer == "global" or order is None else replace(one, layer=order.index(one.layer)) for one in kept]
+
+
+def _guidance_interval(source: _Source) -> GuidanceInterval | None:
+    match source.settings.get("guidance_interval"):
+        case [int(low), int(high)]:
+            return low, high
+        case _:
+            return None
+
+
+def _layer_guidance(source: _Source) -> dict[int, float]:
+    match source.settings.get("layer_guidance"):
+        case {**noted}:
+            return {int(str(row)): float(scale) for row, scale in noted.items()
+                    if str(row).isdecimal() and isinstance(scale, int | float)}
+        case _:
+            return {}
 
 
 def _scheduler(source: _Source) -> SchedulerName:
@@ -252,6 +307,8 @@ def _save(
         "adapter": "none" if run.model.adapter is None else adapter or "the model's own",
         "steps": sampling.steps,
         "guidance": sampling.guidance,
+        "layer_guidance": {str(layer): scale for layer, scale in sampling.layer_guidance.items()},
+        "loras": [one.noted() for one in run.loras],
         "size": f"{edited.stack.width}x{edited.stack.height}",
         "harmonize": request.harmonize,
         "negative": run.settings.negative,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..config import HarmonizationConfig, LayerAttentionConfig
+from ..config import FAST, GuidanceInterval, HarmonizationConfig, LayerAttentionConfig
 
-__all__ = ["BASE", "BOTH", "CONFIGURATIONS", "HARMONIZED", "TRUE_PLAIN", "TRUE_SCENE", "Configuration",
-           "context_sweep", "harmonization_pairs", "harmonization_sweep", "name_of_pair"]
+__all__ = ["BASE", "BOTH", "CONFIGURATIONS", "FAST_HARMONIZED", "HARMONIZED", "TRUE_PLAIN", "TRUE_SCENE", "Configuration",
+           "context_sweep", "guidance_sweep", "harmonization_pairs", "harmonization_sweep", "name_of_pair"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,9 +20,12 @@ class Configuration:
     adapter: bool = True
     layered: bool = True
     harmonization: HarmonizationConfig | None = None
+    guidance_interval: GuidanceInterval | None = None
 
 
 TRUE_SCENE, TRUE_PLAIN, BASE, BOTH, HARMONIZED = "true_scene", "true_plain", "base", "both", "both_irh"
+FAST_HARMONIZED = "fast_irh"
+_FAST_ATTENTION = LayerAttentionConfig(cross_keys=FAST.cross_keys)
 
 CONFIGURATIONS: tuple[Configuration, ...] = (
     Configuration(name=BASE, title="base model alone", adapter=False, layered=False),
@@ -31,6 +34,8 @@ CONFIGURATIONS: tuple[Configuration, ...] = (
     Configuration(name="caca", title="CACA", attention=LayerAttentionConfig(lssa=False)),
     Configuration(name=BOTH, title="CACA + LSSA"),
     Configuration(name=HARMONIZED, title="CACA + LSSA + IRH", harmonization=HarmonizationConfig()),
+    Configuration(name=FAST_HARMONIZED, title="the same, fast", attention=_FAST_ATTENTION,
+                  guidance_interval=FAST.guidance_interval, harmonization=HarmonizationConfig()),
     Configuration(name="training_free", title="training-free (N = 0, no adapter)", adapter=False),
 )
 
@@ -40,6 +45,16 @@ def context_sweep(thresholds: tuple[int, ...]) -> tuple[Configuration, ...]:
     return tuple(
         Configuration(name=f"t_g_{t}", title=f"T_G = {t}", attention=LayerAttentionConfig(context_threshold=t))
         for t in thresholds)
+
+
+def guidance_sweep(intervals: tuple[GuidanceInterval, ...]) -> tuple[Configuration, ...]:
+    """CACA + LSSA as it is, then with pooled keys, guided between the timesteps of every interval; 0 to 1000 is everywhere."""
+    pooled = (
+        Configuration(
+            name=f"guided_{low}_{high}", title=f"pooled keys, guided from {low} to {high}", attention=_FAST_ATTENTION,
+            guidance_interval=(low, high))
+        for low, high in intervals)
+    return Configuration(name="guided_exact", title="exact keys, guided everywhere"), *pooled
 
 
 def name_of_pair(high: int, low: int) -> str:

@@ -46,6 +46,9 @@ class Sampler:
     def _noise_seed(self, scenes: Sequence[Scene]) -> int:
         return self.seed * 1_000_000 + scenes[0].seed
 
+    def _sampling(self, configuration: Configuration) -> SamplingConfig:
+        return replace(self.sampling, guidance_interval=configuration.guidance_interval)
+
     def _bound(self, configuration: Configuration) -> DreamLayer:
         return self.model if configuration.adapter else replace(self.model, adapter=None)
 
@@ -73,32 +76,35 @@ class Sampler:
     ) -> dict[str, list[LayeredPicture]]:
         if not configuration.layered:
             return {configuration.name: self._base(scenes)}
-        model = self._bound(configuration)
+        model, sampling = self._bound(configuration), self._sampling(configuration)
         size = _size(scenes)
         result = model.generate(
-            [scene_prompts(s) for s in scenes], size=size, seed=self._noise_seed(scenes), sampling=self.sampling,
+            [scene_prompts(s) for s in scenes], size=size, seed=self._noise_seed(scenes), sampling=sampling,
             attention=configuration.attention, views=self.views, keep_all=True)
         layers = _layers(result)
         finals: dict[str, list[LayeredPicture]] = {}
         for one in (configuration, *more):
             config = one.harmonization
             finals[one.name] = layers if config is None else self._harmonized(
-                model, scenes, layers, result.trajectory.between(config, self.model.schedule))
+                model, scenes, layers, result.trajectory.between(config, self.model.schedule), sampling)
         return finals
 
     def _harmonized(
-        self, model: DreamLayer, scenes: Sequence[Scene], layers: Sequence[LayeredPicture], kept: Trajectory
+        self, model: DreamLayer, scenes: Sequence[Scene], layers: Sequence[LayeredPicture], kept: Trajectory,
+        sampling: SamplingConfig,
     ) -> list[LayeredPicture]:
         alphas = torch.stack([cast(Tensor, layer.alphas) for layer in layers])[:, :, None]
-        pictures = self._irh(model, scenes, pad_alphas(alphas, _any_of(kept), model.vae_scale), kept)
+        pictures = self._irh(model, scenes, pad_alphas(alphas, _any_of(kept), model.vae_scale), kept, sampling)
         width, height = _size(scenes)
         return [replace(layer, final=picture[:, :height, :width])
                 for layer, picture in zip(layers, pictures, strict=True)]
 
-    def _irh(self, model: DreamLayer, scenes: Sequence[Scene], alphas: Tensor, kept: Trajectory) -> Tensor:
+    def _irh(
+        self, model: DreamLayer, scenes: Sequence[Scene], alphas: Tensor, kept: Trajectory, sampling: SamplingConfig
+    ) -> Tensor:
         prompts = [scene_prompts(s) for s in scenes]
         return model.harmonize(
-            kept, alphas.to(model.device), model.encode(prompts), prompts, self.sampling, self._stepper)
+            kept, alphas.to(model.device), model.encode(prompts), prompts, sampling, self._stepper)
 
     def _base(self, scenes: Sequence[Scene]) -> list[LayeredPicture]:
         """The stock UNet on one row: the prompt of the whole picture, nothing of the method."""
@@ -133,7 +139,7 @@ class Sampler:
         kept = noised_trajectory(model.schedule, clean, noise, steps)
         alphas = torch.stack([torch.from_numpy(scene.alphas) for scene in scenes])[:, :, None]
         with self._precision():
-            harmonized = self._irh(model, scenes, alphas, kept)
+            harmonized = self._irh(model, scenes, alphas, kept, self.sampling)
         pictures = {
             "harmonized": list(harmonized),
             "autoencoder": list(model.decode_pictures(clean[:, -1]).cpu()),

@@ -19,6 +19,7 @@ _OBJECTS = ("layer_kind", "layer_color", "layer_object", "placed", "found")
 _LAYERS = ("alpha_iou", "overlap", "purity", "psnr", "shadow")
 _DISTANCES = ("fid_picture", "fid_background", "fid_foreground")
 _SWEEP = ("layer_object", "placed", "alpha_iou", "purity", "psnr", "fid_picture")
+_GUIDANCE = ("kept", "layer_kind", "layer_color", "layer_object", "placed", "alpha_iou", "purity")
 _HARMONY = ("placed", "shadow", "fid_picture")
 _RESULT = len(TILES) - 1
 
@@ -88,6 +89,8 @@ def _page(results: Results, grids: Sequence[tuple[str, str]]) -> str:
         "global row into the foregrounds (Eq. 9), 0 always.\n\n" + _table(results.context_sweep, _SWEEP),
         "## T_H and T'_H\n\nThe same layers, harmonised in several ways (the paper's Table 4).\n\n"
         + _table(results.harmonization_sweep, _HARMONY),
+        "## Guidance interval\n\nCACA + LSSA on the same scenes, no IRH; timesteps outside an interval are not guided.\n\n"
+        + _table(results.guidance_sweep, _GUIDANCE),
         "## Shadows where the truth is known\n\nIRH of the layers of true scenes, against the true picture: mean absolute "
         "difference where the true scene has a shadow.\n\n" + _table(results.shadow_truth, ("shadow_error",)),
         "## How the figures are made\n\n" + _READING + "\nThe classifier's own figures:\n\n" + _classifier(results),

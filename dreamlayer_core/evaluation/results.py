@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import OutputError
-from .configurations import BOTH, HARMONIZED, Configuration
+from .configurations import BOTH, FAST_HARMONIZED, HARMONIZED, Configuration
 from .frechet import frechet_distance, frechet_error
 from .intervals import Estimate, difference, estimate
 from .records import Record
@@ -30,6 +30,7 @@ _PAIRS = (  # what is added, from, to
     ("adding LSSA to CACA", "caca", BOTH),
     ("adding both", "neither", BOTH),
     ("adding IRH", BOTH, HARMONIZED),
+    ("the fast preset", HARMONIZED, FAST_HARMONIZED),
     ("training", "training_free", BOTH),
 )
 
@@ -54,6 +55,7 @@ METRICS: dict[str, Metric] = {
     "purity": Metric("background purity", "higher"),
     "psnr": Metric("PSNR of composite and global, dB", "higher", 2),
     "shadow": Metric("objects with a shadow", "higher"),
+    "kept": Metric("PSNR to the first line, dB", "higher", 2),
     "fid_picture": Metric("FID of pictures", "lower", 4),
     "fid_background": Metric("FID of backgrounds", "lower", 4),
     "fid_foreground": Metric("FID of foregrounds", "lower", 4),
@@ -99,6 +101,7 @@ class Results:
     goals: Sequence[Goal]
     context_sweep: Sequence[Row]
     harmonization_sweep: Sequence[Row]
+    guidance_sweep: Sequence[Row]
     shadow_truth: Sequence[Row]
     prompts: Mapping[str, Sequence[str]]  # of the scenes in the picture grids, by seed
 

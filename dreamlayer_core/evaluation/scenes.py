@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from ..composite import gray_fill
-from ..config import HarmonizationConfig, SamplingConfig
+from ..config import GuidanceInterval, HarmonizationConfig, SamplingConfig
 from ..errors import InputError
 from ..pipeline import DreamLayer
 from ..scenes import Scene, make_scene
@@ -17,15 +18,17 @@ from .classifier import SceneClassifier, load_classifier
 from .configurations import (
     BOTH,
     CONFIGURATIONS,
+    HARMONIZED,
     TRUE_PLAIN,
     TRUE_SCENE,
     Configuration,
     context_sweep,
+    guidance_sweep,
     harmonization_sweep,
 )
 from .generation import Sampler
 from .jobs import Progress, RunOptions, run_jobs, weights_digest
-from .metrics import measure
+from .metrics import composite_psnr, measure
 from .pictures import LayeredPicture, true_pictures, wanted_objects
 from .records import Record, RecordStore
 from .report import write_report
@@ -33,15 +36,19 @@ from .results import Results, Row, compare, goals, make_row, write_results
 from .shadows import shadow_error
 from .strips import save_strip
 
-__all__ = ["EvaluationOptions", "evaluate", "evaluate_scenes", "held_out_scene"]
+__all__ = ["EvaluationOptions", "Part", "evaluate", "evaluate_scenes", "held_out_scene"]
 
 _BLOCK = 8  # scenes with consecutive seeds have equally many foregrounds, so that they fit one batch
 _COUNTS = 4  # foregrounds: 1 to this many
 _REFERENCE_SEED = 700_000  # of the true scenes that Fréchet distances are taken to
 _TRUE = (Configuration(name=TRUE_SCENE, title="true scene"), Configuration(name=TRUE_PLAIN, title="true layers, composited"))
+_BY_NAME = {configuration.name: configuration for configuration in CONFIGURATIONS}
 _SHADOWS = (Configuration(name="shadow_composite", title="composite of the true layers"),
             Configuration(name="shadow_harmonized", title="IRH of the true layers"),
             Configuration(name="shadow_autoencoder", title="true scene through the VAE"))
+
+Part = Literal["truth", "harmonization", "methods", "context", "guidance"]
+"""The true scenes, T_H and T'_H, the method's parts on and off, T_G, and the interval of guidance."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,13 +57,18 @@ class EvaluationOptions(RunOptions):
 
     samples: int = 200
     sweep_samples: int = 48
+    parts: tuple[Part, ...] = get_args(Part)
     context_thresholds: tuple[int, ...] = (1000, 950, 850, 700, 500, 0)  # T_G; 1000 is never, 0 always
     harmonization: tuple[tuple[int, int], ...] = ((0, 0), (200, 0), (400, 200), (600, 400), (800, 600))  # Table 4
+    guidance_intervals: tuple[GuidanceInterval, ...] = (
+        (0, 1000), (200, 800), (400, 800), (500, 900), (600, 1000))
     reference: int = 400  # true scenes that Fréchet distances are taken to
     grid: int = 8  # scenes in the picture grids
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if unknown := set(self.parts) - set(get_args(Part)):
+            raise InputError(f"got the part {min(unknown)!r}; give one of {', '.join(get_args(Part))}")
         if self.samples < 2 or self.reference < 2:
             raise InputError(f"got {self.samples} samples and {self.reference} reference scenes; give at least 2 of each")
 
@@ -109,26 +121,37 @@ class _Run:
         counts = range(min(options.samples, _BLOCK * _COUNTS))
         # Scenes of one, two, three and four foregrounds by turns.
         self.shown = sorted(counts, key=lambda seed: (seed % _BLOCK, seed))[: options.grid]
-        self.sweeps = (context_sweep(options.context_thresholds), harmonization_sweep(options.harmonization))
+        self.sweeps = (context_sweep(options.context_thresholds), harmonization_sweep(options.harmonization),
+                       guidance_sweep(options.guidance_intervals))
 
     @property
     def sweep_samples(self) -> int:
         return min(self.options.sweep_samples, self.options.samples)
 
     def jobs(self) -> Iterator[tuple[str, Progress]]:
-        """Titles and work, cheap ones first."""
+        """Titles and work of the parts that were asked for."""
+        parts = {"truth": self._truth_jobs, "harmonization": self._harmonization_jobs, "methods": self._method_jobs,
+                 "context": self._context_jobs, "guidance": lambda: iter([("guidance interval", self._guidance())])}
+        for part, jobs in parts.items():
+            if part in self.options.parts:
+                yield from jobs()
+
+    def _truth_jobs(self) -> Iterator[tuple[str, Progress]]:
         yield "reference scenes", self._reference()
         yield "true scenes", self._truth()
-        irh = [c for c in CONFIGURATIONS if c.harmonization is not None]
-        for configuration in CONFIGURATIONS:
-            if configuration in irh:
-                continue
-            if configuration.name == BOTH:
-                # One sampling of the layers serves every way of harmonising them.
-                yield "T_H, T'_H", self._generate(configuration, (*irh, *self.sweeps[1]), self.sweep_samples)
-            more = irh if configuration.name == BOTH else []
-            yield configuration.title, self._generate(configuration, more, self.options.samples)
+
+    def _harmonization_jobs(self) -> Iterator[tuple[str, Progress]]:
+        # One sampling of the layers serves every way of harmonising them.
+        yield "T_H, T'_H", self._generate(_BY_NAME[BOTH], (_BY_NAME[HARMONIZED], *self.sweeps[1]), self.sweep_samples)
         yield "IRH of true layers", self._shadow_truth()
+
+    def _method_jobs(self) -> Iterator[tuple[str, Progress]]:
+        for configuration in CONFIGURATIONS:
+            if configuration.name != HARMONIZED:
+                more = [_BY_NAME[HARMONIZED]] if configuration.name == BOTH else []
+                yield configuration.title, self._generate(configuration, more, self.options.samples)
+
+    def _context_jobs(self) -> Iterator[tuple[str, Progress]]:
         for configuration in self.sweeps[0]:
             yield configuration.title, self._generate(configuration, (), self.sweep_samples)
 
@@ -162,6 +185,17 @@ class _Run:
                 self._keep(name, scenes, pictures)
             yield done, samples
 
+    def _guidance(self) -> Progress:
+        """All of them for one batch after another, as each is compared with the first."""
+        for scenes, done in self._missing([c.name for c in self.sweeps[2]], range(self.sweep_samples)):
+            made = {c.name: self.sampler.pictures(scenes, c)[c.name] for c in self.sweeps[2]}
+            first = next(iter(made.values()))
+            for name, pictures in made.items():
+                kept = [{} if one is other else {"kept": composite_psnr(one.final, other.final)}
+                        for one, other in zip(pictures, first, strict=True)]
+                self._keep(name, scenes, pictures, kept)
+            yield done, self.sweep_samples
+
     def _shadow_truth(self) -> Progress:
         names = [c.name for c in _SHADOWS]
         for scenes, done in self._missing(names, range(self.sweep_samples)):
@@ -170,10 +204,13 @@ class _Run:
                 self.store.add(f"shadow_{part}", {s.seed: _shadow_record(s, picture) for s, picture in pairs})
             yield done, self.sweep_samples
 
-    def _keep(self, name: str, scenes: Sequence[Scene], pictures: Sequence[LayeredPicture]) -> None:
+    def _keep(
+        self, name: str, scenes: Sequence[Scene], pictures: Sequence[LayeredPicture],
+        more: Sequence[dict[str, list[float]]] | None = None,
+    ) -> None:
         records: dict[int, Record] = {}
-        for scene, picture in zip(scenes, pictures, strict=True):
-            values = measure(self.classifier, picture, wanted_objects(scene))
+        for scene, picture, known in zip(scenes, pictures, more or [{}] * len(scenes), strict=True):
+            values = measure(self.classifier, picture, wanted_objects(scene)) | known
             records[scene.seed] = Record(values, self._features(picture))
             if scene.seed in self.shown:
                 save_strip(picture, self.options.out / "pictures" / name, scene.seed)
@@ -196,6 +233,7 @@ class _Run:
             comparisons=compare({c.name: self._records(c.name, samples) for c in CONFIGURATIONS}),
             context_sweep=[self._row(c, few) for c in self.sweeps[0]],
             harmonization_sweep=[self._row(c, few) for c in self.sweeps[1]],
+            guidance_sweep=[self._row(c, few) for c in self.sweeps[2]],
             shadow_truth=[self._row(c, few) for c in _SHADOWS], prompts=prompts)
 
     def _records(self, name: str, samples: int) -> dict[int, Record]:

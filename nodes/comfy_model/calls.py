@@ -12,10 +12,27 @@ from torch import Tensor
 
 from ...dreamlayer_core.errors import InputError
 from ...dreamlayer_core.prompts import LayeredEmbedding
+from ..sockets import LAYERS_KEY
 
-__all__ = ["Chunk", "Part", "UnetCall"]
+__all__ = ["Chunk", "Part", "UnetCall", "run_height"]
 
 Area = tuple[int, ...] | None
+
+
+def run_height(conds: Mapping[str, Any], noise: Tensor) -> int | None:
+    """Rows of every stack in a run, k + 1; None without layers. InputError where conditionings and latents do not agree."""
+    heights = {len(cond[LAYERS_KEY].embeddings) for name, group in conds.items() if name != "negative"
+               for cond in group or () if LAYERS_KEY in cond}
+    if not heights:
+        return None
+    if len(heights) != 1:
+        raise InputError(f"got conditionings of {sorted(heights)} rows in one run; combine those of one plan")
+    rows = heights.pop()
+    if len(noise) % rows:
+        raise InputError(
+            f"got a latent of {len(noise)} rows for prompts of {rows} (background, {rows - 2} foregrounds and the "
+            "whole); give Empty Layered Latent and Encode Layers the same plan")
+    return rows
 
 
 class Chunk(comfy.conds.CONDRegular):

@@ -13,6 +13,7 @@ from ...dreamlayer_core.errors import InputError
 from ...dreamlayer_core.prompts import LayeredEmbedding, arrange_layers, extend_embedding, padded_length
 from ...dreamlayer_core.text_encoders import EncodedText, join_windows
 from ..sockets import LAYERS_KEY, LayerPlan
+from .text_rows import weights_of_row
 
 __all__ = ["encode_plan", "of_layers"]
 
@@ -31,10 +32,15 @@ def encode_plan(
     prompts = plan.prompts
     tokens = [_weighted(_tokenize(clip, text), weight)
               for text, weight in zip(prompts.layers, (1.0, *plan.weights), strict=True)]
-    *layers, whole, negative = [_encode(clip, one) for one in (
-        *tokens, _tokenize(clip, prompts.whole), _tokenize(clip, prompts.negative))]
-    if not prompts.whole.strip():
-        whole = whole._replace(pooled=_encode(clip, _tokenize(clip, prompts.in_one)).pooled)
+    layers = list[EncodedText]()
+    for row, one in enumerate(tokens):
+        with weights_of_row(clip, row, len(tokens) + 1):
+            layers.append(_encode(clip, one))
+    with weights_of_row(clip, len(tokens), len(tokens) + 1):
+        whole = _encode(clip, _tokenize(clip, prompts.whole))
+        if not prompts.whole.strip():
+            whole = whole._replace(pooled=_encode(clip, _tokenize(clip, prompts.in_one)).pooled)
+    negative = _encode(clip, _tokenize(clip, prompts.negative))
     window = len(next(iter(tokens[0].values()))[0])
     texts = LayeredTexts(
         layers=tuple(layers), whole=whole, layer_assign=layer_assign, window=window, least=negative.length)

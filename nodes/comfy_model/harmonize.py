@@ -18,6 +18,8 @@ from ...dreamlayer_core.errors import InputError
 from ...dreamlayer_core.harmonization import fuse_latents, resize_alpha
 from ...dreamlayer_core.schedule import exploded_signal, paper_timestep
 from ..sockets import LAYERS_KEY, SampledTrajectory
+from .guidance import guided_model, row_cfgs
+from .layer_control import change_controls, of_global_row
 
 __all__ = ["Recorder", "check_trajectory", "harmonize", "same_level"]
 
@@ -77,9 +79,10 @@ def harmonize(
     small = resize_alpha(alphas.float(), (size[0], size[1])) * strength
     inner = comfy.samplers.sampler_object(trajectory.sampler)
     guided = _Fusing(inner, kept, small, first=fused[0])
-    guider = comfy.samplers.CFGGuider(model)
-    guider.set_conds(*(_global_row(group) for group in (trajectory.positive, trajectory.negative)))
-    guider.set_cfg(trajectory.cfg)
+    cfgs = row_cfgs(trajectory, [trajectory.layers.rows - 1])
+    guider = comfy.samplers.CFGGuider(guided_model(model, trajectory, cfgs))
+    guider.set_conds(*map(_global_row, change_controls((trajectory.positive, trajectory.negative), of_global_row)))
+    guider.set_cfg(cfgs[0])
     start = torch.zeros_like(kept[fused[0]][:, 0])
     return guider.sample(
         start, start, comfy.samplers.KSAMPLER(guided), trajectory.sigmas[fused[0]:], callback=callback,

@@ -11,12 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-import comfy.model_management
 import comfy.model_patcher
 import comfy.model_sampling
 import comfy.patcher_extension
 import comfy.utils
-import torch
 from torch import Tensor
 
 from ...dreamlayer_core.adapter import LayerAdapter, kv_differences
@@ -25,10 +23,11 @@ from ...dreamlayer_core.config import LayerAttentionConfig
 from ...dreamlayer_core.errors import InputError
 from ...dreamlayer_core.layer_run import NATIVE_SIDE, AttentionSites, LayerRun, check_context_stage, context_downscale
 from ...dreamlayer_core.model_files import family_name
-from ...dreamlayer_core.prompts import LayeredEmbedding
 from ...dreamlayer_core.weights import Adapter, check_fit, check_prediction
 from ..sockets import LAYERS_KEY, PictureSteering
+from .calls import run_height
 from .files import SmallModel
+from .row_patch import compute_dtype, keep_inside, whole_model
 from .run import PatchedRun
 from .sites import UnetSites, find_sites, original_weight
 
@@ -46,18 +45,6 @@ class MapSink:
     maps: Tensor | None = None
 
 
-class _WholeModel(comfy.model_patcher.ModelPatcher):
-    """A small model of plain torch layers, which cannot fetch single weights in low-memory mode: loaded whole, or not."""
-
-    def partially_load(self, device_to: torch.device, extra_memory: float = 0, force_patch_weights: bool = False) -> int:
-        return super().partially_load(device_to, 1e32, force_patch_weights)
-
-    def partially_unload(
-        self, device_to: torch.device, memory_to_free: float = 0, force_patch_weights: bool = False
-    ) -> int:
-        return 0  # ComfyUI unloads all of it then
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LayerPatch:
     """What Patch Model attaches to a MODEL: settings only, no state."""
@@ -73,26 +60,17 @@ class LayerPatch:
     def outer_sample(self, executor: Any, *args: Any, **kwargs: Any) -> Any:
         """OUTER_SAMPLE wrapper: makes the run's state, and drops it whatever happens."""
         guider = executor.class_obj
-        layered = [cond[LAYERS_KEY] for name, group in guider.conds.items() if name != "negative"
-                   for cond in group or () if LAYERS_KEY in cond]
-        if not layered:
+        rows = run_height(guider.conds, args[0])
+        if rows is None:
             return executor(*args, **kwargs)  # harmonising, or a plain picture: the adapter's shared weights alone
-        run = self._run(guider, layered, noise=args[0])
+        run = self._run(guider, rows, noise=args[0])
         run.install(guider.model_options["transformer_options"], guider.conds)
         try:
             return executor(*args, **kwargs)
         finally:
             run.drop()
 
-    def _run(self, guider: Any, layered: list[LayeredEmbedding], noise: Tensor) -> PatchedRun:
-        heights = {len(one.embeddings) for one in layered}
-        if len(heights) != 1:
-            raise InputError(f"got conditionings of {sorted(heights)} rows in one run; combine those of one plan")
-        rows = heights.pop()
-        if len(noise) % rows:
-            raise InputError(
-                f"got a latent of {len(noise)} rows for prompts of {rows} (background, {rows - 2} foregrounds and the "
-                "whole); give Empty Layered Latent and Encode Layers the same plan")
+    def _run(self, guider: Any, rows: int, noise: Tensor) -> PatchedRun:
         options = guider.model_options["transformer_options"]
         state = LayerRun(
             config=self.config, adapter=None if self.adapter is None else self.adapter.model, sites=self.sites, rows=rows,
@@ -149,6 +127,7 @@ def patch_model(
         steering=steering)
     patched.set_attachments(LAYERS_KEY, patch)
     patched.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.OUTER_SAMPLE, LAYERS_KEY, patch.outer_sample)
+    keep_inside(patched)
     return patched
 
 
@@ -176,10 +155,7 @@ def _apply(
     patched.add_patches({where.keys[name]: ("diff", (difference,)) for name, difference in shared.items()}, strength)
     foreground = {name: difference * strength for name, difference in foreground.items()}
     module = LayerAdapter.from_weights(replace(adapter, shared_kv={}, foreground_kv=foreground))
-    dtype = patched.model.get_dtype_inference()
-    module.foreground.to(dtype if dtype.is_floating_point and dtype.itemsize >= 2 else torch.float32)
-    management = comfy.model_management
-    own = _WholeModel(
-        module, load_device=patched.load_device, offload_device=management.unet_offload_device())
+    module.foreground.to(compute_dtype(patched))
+    own = whole_model(module, patched)
     patched.set_additional_models(LAYERS_KEY, [own])
     return own

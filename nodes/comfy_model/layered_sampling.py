@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,10 +16,11 @@ from torch import Tensor
 
 from ...dreamlayer_core.attention.shared import resize_map
 from ..sockets import LAYERS_KEY, LatentLayers, SampledTrajectory
+from .guidance import guided_model, row_cfgs
 from .harmonize import Recorder
 from .layer_patch import MapSink
 from .previews import step_callback
-from .replay import RowReplay
+from .replay import RowReplay, RowStarts
 
 __all__ = ["map_pictures", "run_sigmas", "sample_run"]
 
@@ -33,27 +35,36 @@ def run_sigmas(
 
 
 def sample_run(
-    model: comfy.model_patcher.ModelPatcher, run: SampledTrajectory, noise: Tensor, replay: RowReplay | None = None
+    model: comfy.model_patcher.ModelPatcher, run: SampledTrajectory, noise: Tensor, replay: RowReplay | None = None,
+    strengths: Mapping[int, float] | None = None,
 ) -> tuple[dict[str, Any], SampledTrajectory, Tensor]:
     """Sample all rows as ``run`` says, whose ``start`` is known: the layered LATENT, the run with what was kept of it, and
     the context maps as IMAGE (stacks * fg, H, W, 3).
 
-    ``noise`` ((stacks rows), c, h, w). Raises InputError for a replay that does not fit.
+    ``noise`` ((stacks rows), c, h, w); ``strengths`` are of rows with another denoise than the run's. Raises InputError for a
+    replay or strengths that do not fit.
     """
     assert run.start is not None
-    sink, recorder, model = MapSink(), Recorder(run.sigmas), model.clone()
+    starts = RowStarts.of(model, run, noise, strengths) if strengths else None
+    cfgs = row_cfgs(run, range(run.rows))
+    sink, recorder, model = MapSink(), Recorder(run.sigmas), guided_model(model, run, cfgs).clone()
     model.model_options["transformer_options"]["dreamlayer_sink"] = sink
     sampler, wrappers = comfy.samplers.sampler_object(run.sampler), [recorder.predict_noise]
     if replay is not None:
         replay.check(noise)
         sampler, wrappers = replay.starting(sampler), [replay.following(), *wrappers]
+    if starts is not None:
+        sampler, wrappers = starts.starting(sampler), [starts.following(), *wrappers]
     for wrapper in wrappers:
         model.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.PREDICT_NOISE, LAYERS_KEY, wrapper)
     samples = comfy.samplers.sample(
-        model, noise, run.positive, run.negative, run.cfg, model.load_device, sampler, run.sigmas, model.model_options,
+        model, noise, run.positive, run.negative, cfgs[0] if len(set(cfgs)) == 1 else run.cfg, model.load_device, sampler,
+        run.sigmas, model.model_options,
         latent_image=run.start["samples"], denoise_mask=run.start.get("noise_mask"),
         callback=step_callback(model, len(run.sigmas) - 1), disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED, seed=run.seed)
-    samples = samples.cpu() if replay is None else replay.ended(samples.cpu())
+    samples = samples.cpu()
+    for rows in (replay, starts):
+        samples = samples if rows is None else rows.ended(samples)
     latent = {k: v for k, v in run.start.items() if not k.startswith("downscale_ratio")}
     latents = recorder.trajectory()
     kept = replace(

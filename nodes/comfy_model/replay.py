@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any
 
+import comfy.model_patcher
 import comfy.samplers
 from einops import rearrange
 from torch import Tensor
 
 from ...dreamlayer_core.errors import InputError
 from ...dreamlayer_core.sampling import FINAL, Replay, Trajectory
+from ...dreamlayer_core.schedule import around, first_own_step
 from ..sockets import SampledTrajectory
 from .harmonize import check_trajectory, same_level
 
-__all__ = ["RowReplay"]
+__all__ = ["RowReplay", "RowStarts"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -93,11 +95,82 @@ class RowReplay:
         return self.replay.onto(_stacked(x, self.rows), number).flatten(0, 1)
 
     def _between(self, x: Tensor, sigma: float) -> Tensor:
-        below = next((i for i, level in enumerate(self.levels) if level < sigma), len(self.levels) - 1)
-        above = max(below - 1, 0) if self.levels[below] < sigma else below
-        low, high = self.levels[below], self.levels[above]
-        part = (sigma - low) / (high - low) if high > low else 0.0
-        return self._onto(x, self.calls[below][-1]).lerp(self._onto(x, self.calls[above][-1]), part)
+        below, above, share = around(self.levels, sigma)
+        return self._onto(x, self.calls[below][-1]).lerp(self._onto(x, self.calls[above][-1]), share)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RowStarts:
+    """Rows of a run that stand at the latent that came in, noised to the level of every call, until their own steps begin.
+
+    The sampler is told meanwhile that the model finds that latent, and so brings it to where they begin.
+    """
+
+    samples: Tensor  # LATENT values that came in, ((stacks rows), c, h, w)
+    clean: Tensor  # as the model has them
+    noise: Tensor
+    levels: Mapping[int, float]  # by row: the noise level that its own steps begin at, 0 for none of its own
+    rows: int
+    scaling: Callable[[Tensor, Tensor, Tensor], Tensor]  # sigma, noise, latent -> noisy latent
+
+    @classmethod
+    def of(
+        cls, model: comfy.model_patcher.ModelPatcher, run: SampledTrajectory, noise: Tensor, strengths: Mapping[int, float]
+    ) -> RowStarts:
+        """Rows with a denoise each in a run whose ``start`` is known. InputError for more than the run's own."""
+        assert run.start is not None
+        samples, steps = run.start["samples"], len(run.sigmas) - 1
+        for row, strength in strengths.items():
+            if strength > run.denoise:
+                raise InputError(
+                    f"got a denoise of {strength:g} for row {row} in a run of {run.denoise:g}; give the run as much as its "
+                    "rows, and the others less")
+        first = {row: first_own_step(steps, strength / run.denoise) for row, strength in strengths.items()}
+        levels = {row: float(run.sigmas[step]) if step < steps else 0.0 for row, step in first.items()}
+        return cls(
+            samples=samples, clean=model.get_model_object("latent_format").process_in(samples.float()), noise=noise,
+            levels=levels, rows=run.rows, scaling=model.get_model_object("model_sampling").noise_scaling)
+
+    def following(self) -> Callable[..., Tensor]:
+        """A PREDICT_NOISE wrapper for one run."""
+        def predict_noise(executor: Any, x: Tensor, timestep: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            held = self._held(timestep)
+            if not held:
+                return executor(x, timestep, *args, **kwargs)
+            found = executor(self._noised(x, timestep, held), timestep, *args, **kwargs).clone()
+            found[held] = self.clean[held].to(found)
+            return found
+
+        return predict_noise
+
+    def starting(self, sampler: comfy.samplers.KSAMPLER) -> comfy.samplers.KSAMPLER:
+        """The sampler, with these rows noised from the latent even where a run starts from noise alone."""
+        def sample(model: Any, x: Tensor, sigmas: Tensor, **options: Any) -> Tensor:
+            return sampler.sampler_function(model, self._noised(x, sigmas[0], self._held(sigmas[0])), sigmas, **options)
+
+        return comfy.samplers.KSAMPLER(sample, sampler.extra_options, sampler.inpaint_options)
+
+    def _held(self, sigmas: Tensor) -> list[int]:
+        """Which latents of the batch have no steps of their own yet."""
+        sigma = float(sigmas.flatten()[0])
+        return self._index(row for row, level in self.levels.items() if sigma > level and not same_level(sigma, level))
+
+    def _noised(self, x: Tensor, sigmas: Tensor, held: Sequence[int]) -> Tensor:
+        x = x.clone()
+        x[held] = self.scaling(sigmas.flatten()[:1], self.noise[held].to(x), self.clean[held].to(x))
+        return x
+
+    def ended(self, samples: Tensor) -> Tensor:
+        """LATENT values after the last step, with the rows that took none as they came in."""
+        kept = self._index(row for row, level in self.levels.items() if level == 0)
+        samples = samples.clone()
+        samples[kept] = self.samples[kept].to(samples)
+        return samples
+
+    def _index(self, rows: Iterable[int]) -> list[int]:
+        """Where these rows are in a batch."""
+        chosen = set(rows)
+        return [index for index in range(len(self.samples)) if index % self.rows in chosen]
 
 
 def _stacked(latents: Tensor, rows: int) -> Tensor:

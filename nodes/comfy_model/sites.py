@@ -12,7 +12,7 @@ from torch import Tensor
 from ...dreamlayer_core.errors import InputError
 from ...dreamlayer_core.layer_run import AttentionSites, choose_sites
 
-__all__ = ["Block", "UnetSites", "find_sites", "original_weight"]
+__all__ = ["Block", "UnetSites", "find_modules", "find_sites", "original_weight"]
 
 Block = tuple[str, int, int]
 """("input" | "middle" | "output", number, transformer of that block), as ``extra_options`` and ``patches_replace`` have it."""
@@ -36,8 +36,7 @@ class UnetSites(NamedTuple):
 
 def find_sites(model: comfy.model_patcher.ModelPatcher) -> UnetSites:
     """The attention layers of a MODEL. Raises InputError for what is not a UNet of Stable Diffusion's kind."""
-    config: dict[str, Any] = getattr(model.model.model_config, "unet_config", {})
-    names = comfy.utils.unet_to_diffusers(config)
+    names = _diffusers_names(model)
     found = [name for name in names if re.search(r"\.attn[12]\.to_k\.weight$", name)]
     if not found:
         raise InputError(
@@ -51,6 +50,26 @@ def find_sites(model: comfy.model_patcher.ModelPatcher) -> UnetSites:
             keys[f"{site}.{part}"] = f"diffusion_model.{names[f'{site}.{part}.weight']}"
     stages = {int(site.split(".")[1]) for site in blocks if site.startswith("down_blocks.")}
     return UnetSites(blocks, keys, {stage: 2**stage for stage in stages})
+
+
+def find_modules(model: comfy.model_patcher.ModelPatcher) -> dict[str, str]:
+    """The UNet's own name of every layer that has weights, and of every attention layer, by diffusers' name.
+
+    Attention layers stand in the order of their numbers. Raises InputError as `find_sites` does.
+    """
+    names = {name.removesuffix(".weight"): own.removesuffix(".weight")
+             for name, own in _diffusers_names(model).items() if name.endswith(".weight")}
+    sites = sorted(find_sites(model).blocks, key=lambda site: (site[0], [int(n) for n in re.findall(r"\d+", site)]))
+    whole = {site: names[f"{site}.to_q"].removesuffix(".to_q") for site in sites}
+    # ComfyUI's table has layers that not every UNet has.
+    modules = {name for name, _ in model.model.diffusion_model.named_modules()}
+    return {name: own for name, own in (names | whole).items() if own in modules}
+
+
+def _diffusers_names(model: comfy.model_patcher.ModelPatcher) -> dict[str, str]:
+    """The UNet's own name of every weight, by diffusers'; none of what is no UNet."""
+    config: dict[str, Any] = getattr(model.model.model_config, "unet_config", {})
+    return comfy.utils.unet_to_diffusers(config)
 
 
 def _block(key: str) -> Block:

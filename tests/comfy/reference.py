@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import ControlNetModel, UNet2DConditionModel
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -20,20 +21,27 @@ from dreamlayer_core.config import (
     MapRefinement,
     SamplingConfig,
 )
+from dreamlayer_core.controls import LayerControl
 from dreamlayer_core.decomposition import decompose
-from dreamlayer_core.diffusers_unet import layer_attention
+from dreamlayer_core.diffusers_unet import find_sites, layer_attention
 from dreamlayer_core.editing import LayerChange, RunSettings, edit_layers, harmonize_stack
 from dreamlayer_core.edits import LayerEdit
+from dreamlayer_core.image_prompts import image_additions, read_image_adapter
+from dreamlayer_core.layer_loras import LayerLora
+from dreamlayer_core.layerdiffuse import LayerDiffuseAttention
+from dreamlayer_core.layerdiffuse_files import read_layerdiffuse
 from dreamlayer_core.model_files import EMBEDDED
 from dreamlayer_core.pipeline import DreamLayer
 from dreamlayer_core.prompts import LayeredEmbedding, LayerPrompts, TokenSpan
 from dreamlayer_core.regeneration import add_layer, regenerate_layer
-from dreamlayer_core.sampling import FINAL, DdimStepper, sample_layers
+from dreamlayer_core.sampling import FINAL, DdimStepper, initial_noise, sample_layers
 from dreamlayer_core.scenes import make_scene
 from dreamlayer_core.schedule import NoiseSchedule
 from dreamlayer_core.stack_latents import stack_trajectory
+from dreamlayer_core.starting import start_rows
 from dreamlayer_core.weights import AdapterSettings
 
+from ..core.layerdiffuse_reference import attention_shapes, drawn
 from .inside import sd15
 
 PROMPTS = LayerPrompts("green grass under a blue sky", ("a red ball", "a shiny blue cube"), "a sunny picture", "gray")
@@ -80,6 +88,9 @@ def write_reference(path: Path) -> None:
     tensors |= _decompositions(model)
     tensors |= _layers_to_layers(model)
     tensors |= _edits(model)
+    tensors |= _row_weights(model)
+    tensors |= _layer_pictures(model)
+    tensors |= row_guidance(model)
     tensors["sd15/latents"], shapes = _sd15()
     save_file({key: value.contiguous() for key, value in tensors.items()}, path, {"sd15": json.dumps(shapes)})
 
@@ -132,6 +143,81 @@ def _layers_to_layers(model: DreamLayer) -> dict[str, Tensor]:
     return {
         "regenerated/latents": regenerated.trajectory.latents[FINAL][0], "added/latents": added.trajectory.latents[FINAL][0],
         **{f"noised/{t}": z[0] for t, z in noised.items()}}
+
+
+def _row_weights(model: DreamLayer) -> dict[str, Tensor]:
+    """Latents with a LoRA on the second foreground, and with LayerDiffuse's weights of one frame and joint; and these files."""
+    unet, text = dict(model.unet.named_modules()), model.text_encoders.models
+    lora = _lora(unet, "lora_unet_") | _lora(dict(text[0].named_modules()), "lora_te_text_model_")
+    loaded, sampling = LayerLora(lora, {}), SamplingConfig(steps=10, guidance=4.0)
+    given: dict[str, dict[str, Any]] = {"lora": {
+        "additions": loaded.additions(unet, 2, 0.8), "text_additions": loaded.text_additions(text, 2, 0.8)}}
+    files, sites = {"lora": lora}, sorted(find_sites(model.unet, None).all, key=lambda site: site.startswith("mid_block"))
+    widths = [unet[site].to_q.in_features for site in sites]
+    for name, frames in (("layerdiffuse", 1), ("joint", 3)):
+        files[name] = drawn(attention_shapes(frames, widths=widths, context=model.unet.config["cross_attention_dim"], rank=4))
+        weights = cast(LayerDiffuseAttention, read_layerdiffuse(files[name]))
+        given[name] = {"additions": weights.additions(sites) if frames == 1 else weights.joint_additions(
+            sites, lambda site: unet[site].heads)}
+    one = replace(PROMPTS, foregrounds=PROMPTS.foregrounds[:1])
+    tensors = {f"{name}/latents": model.generate(
+        [one if name == "joint" else PROMPTS], seed=3, views=1, size=(96, 64), sampling=sampling, **kinds).latents[0]
+        for name, kinds in given.items()}
+    return tensors | {f"{name}/file/{key}": value for name, file in files.items() for key, value in file.items()}
+
+
+def _layer_pictures(model: DreamLayer) -> dict[str, Tensor]:
+    """Latents with an image prompt on the first foreground, and with hints of a ControlNet on the second and the whole; and these files."""
+    modules = {name: module for name, module in model.unet.named_modules() if name.endswith("attn2")}
+    context = int(model.unet.config["cross_attention_dim"])
+    shapes: dict[str, tuple[int, ...]] = {
+        "image_proj.proj.weight": (4 * context, 24), "image_proj.proj.bias": (4 * context,), "image_proj.norm.weight": (context,),
+        "image_proj.norm.bias": (context,)}
+    for place, module in enumerate(sorted(modules, key=lambda name: name.startswith("mid_block"))):
+        width = cast(Any, modules[module]).to_q.in_features
+        shapes |= {f"ip_adapter.{2 * place + 1}.to_{part}_ip.weight": (width, context) for part in "kv"}
+    adapter = {name: sd15.random(name, *shape) * (shape[-1] ** -0.5 if len(shape) > 1 else 1) for name, shape in shapes.items()}
+    picture, hint = sd15.random("picture", 1, 24), sd15.random("hint", 3, 64, 96).sigmoid()
+    net = cast(Any, ControlNetModel).from_unet(model.unet).eval()
+    for name, weight in net.named_parameters():
+        if name.startswith("controlnet"):  # what is trained from zero
+            weight.copy_(sd15.random(name, *weight.shape) * (weight[0].numel() ** -0.5 if weight.ndim > 1 else 0.1))
+    given: dict[str, dict[str, Any]] = {
+        "image_prompt": {"additions": image_additions(modules, read_image_adapter(adapter).prompt(picture), 1, strength=0.8)},
+        "control": {"controls": [LayerControl(model=net, rows=2, hint=hint, strength=0.5), LayerControl(model=net, rows=3, hint=hint.flip(2))]}}
+    tensors = {f"{name}/latents": model.generate(
+        [PROMPTS], seed=3, views=1, size=(96, 64), sampling=SamplingConfig(steps=10, guidance=4.0), **kinds).latents[0]
+        for name, kinds in given.items()}
+    files = {"image_prompt": adapter, "control": net.state_dict()}
+    return tensors | {f"{name}/file/{key}": value for name, file in files.items() for key, value in file.items()} | {
+        "image_prompt/picture": picture, "control/hint": hint}
+
+
+def row_guidance(model: DreamLayer) -> dict[str, Tensor]:
+    """Latents with a CFG of their own for some rows, with guidance between two timesteps alone, and with both; and with rows
+    that start from these latents."""
+    plain = SamplingConfig(steps=10, guidance=4.0)
+    cases: dict[str, SamplingConfig] = {
+        "row_cfg": replace(plain, layer_guidance={0: 1.5, 2: 7.0}), "interval": replace(plain, guidance_interval=(250, 750)),
+        "row_cfg_interval": replace(plain, layer_guidance={0: 1.0, 3: 6.0}, guidance_interval=(250, 750))}
+    clean = sd15.random("clean", 4, 4, 16, 24)
+    starts = start_rows(
+        model.schedule, clean[None], initial_noise((4, 4, 16, 24), 3), model.schedule.timesteps(10), {0: 0.5, 1: 0.3, 2: 0.0})
+    runs = {name: model.generate([PROMPTS], seed=3, views=1, size=(96, 64), sampling=one) for name, one in cases.items()}
+    runs["row_starts"] = model.generate([PROMPTS], seed=3, views=1, size=(96, 64), sampling=plain, replay=starts)
+    return {"row_starts/clean": clean, **{f"{name}/latents": run.latents[0] for name, run in runs.items()}}
+
+
+def _lora(modules: dict[str, Any], prefix: str) -> dict[str, Tensor]:
+    """kohya's, rank 4, on some kinds of layers."""
+    tensors = dict[str, Tensor]()
+    for name, module in modules.items():
+        if name.endswith(("to_q", "attn2.to_v", "net.0.proj", "conv1", "downsamplers.0.conv", "q_proj", "fc1")):
+            key, (out, *inputs) = prefix + name.removeprefix("text_model.").replace(".", "_"), module.weight.shape
+            tensors |= {f"{key}.lora_up.weight": 0.3 * sd15.random(f"{key} up", out, 4, *[1] * (len(inputs) - 1)),
+                        f"{key}.lora_down.weight": sd15.random(f"{key} down", 4, *inputs) / torch.Size(inputs).numel() ** 0.5,
+                        f"{key}.alpha": torch.tensor(2.0)}
+    return tensors
 
 
 def _sd15() -> tuple[Tensor, dict[str, list[int]]]:

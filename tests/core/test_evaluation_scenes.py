@@ -18,6 +18,7 @@ from dreamlayer_core.evaluation.configurations import (
     BASE,
     BOTH,
     CONFIGURATIONS,
+    FAST_HARMONIZED,
     HARMONIZED,
     TRUE_PLAIN,
     TRUE_SCENE,
@@ -70,8 +71,9 @@ def test_the_compared_configurations_differ_in_one_part_each():
     parts = {name: (c.attention.caca, c.attention.lssa, c.adapter) for name, c in BY_NAME.items() if c.layered}
     assert parts == {
         "neither": (False, False, True), "lssa": (False, True, True), "caca": (True, False, True), BOTH: (True, True, True),
-        HARMONIZED: (True, True, True), "training_free": (True, True, False)}
-    assert [c.harmonization for c in CONFIGURATIONS if c.harmonization] == [HarmonizationConfig()]
+        HARMONIZED: (True, True, True), FAST_HARMONIZED: (True, True, True), "training_free": (True, True, False)}
+    assert [c.harmonization for c in CONFIGURATIONS if c.harmonization] == [HarmonizationConfig()] * 2
+    assert [c.name for c in CONFIGURATIONS if c.guidance_interval or c.attention.cross_keys != "exact"] == [FAST_HARMONIZED]
     assert harmonization_sweep(((0, 0),))[0].harmonization is None
     assert context_sweep((700,))[0].attention == LayerAttentionConfig(context_threshold=700)
 
@@ -160,7 +162,7 @@ def test_records_survive_and_are_not_mixed_with_those_of_other_settings(tmp_path
         RecordStore(tmp_path, {"steps": "10"}).records("both")
 
 
-@pytest.mark.parametrize("changes", [{"samples": 1}, {"reference": 0}, {"steps": 3}])
+@pytest.mark.parametrize("changes", [{"samples": 1}, {"reference": 0}, {"steps": 3}, {"parts": ("speed",)}])
 def test_impossible_options_are_refused(changes):
     with pytest.raises(InputError):
         EvaluationOptions(**changes)
@@ -169,7 +171,7 @@ def test_impossible_options_are_refused(changes):
 def _options(folder, **changes) -> EvaluationOptions:
     few = EvaluationOptions(
         samples=9, sweep_samples=2, reference=4, steps=10, views=1, grid=3, out=folder, context_thresholds=(1000, 0),
-        harmonization=((0, 0), (600, 400)))
+        harmonization=((0, 0), (600, 400)), guidance_intervals=((0, 1000), (0, 0)))
     return dataclasses.replace(few, **changes)
 
 
@@ -187,7 +189,7 @@ def test_every_configuration_is_measured_on_every_scene(finished):
     assert set(rows[BASE].metrics) == {"found", "fid_picture"}
     assert rows[BOTH].metrics["layer_object"].count == 10  # eight scenes of one foreground, one of two
     assert [row.name for row in results.context_sweep] == ["t_g_1000", "t_g_0"]
-    assert [row.scenes for row in (*results.context_sweep, *results.harmonization_sweep, *results.shadow_truth)] == [2] * 7
+    assert [row.scenes for row in (*results.context_sweep, *results.harmonization_sweep, *results.guidance_sweep, *results.shadow_truth)] == [2] * 10
 
 
 def test_what_must_be_so_is_so(finished):
@@ -199,11 +201,21 @@ def test_what_must_be_so_is_so(finished):
     same_layers = ("layer_object", "alpha_iou", "overlap", "purity", "psnr", "fid_background")
     assert all(rows[BOTH].get(m) == rows[HARMONIZED].get(m) for m in same_layers)
     sweep = {row.name: row.metrics for row in results.harmonization_sweep}
+    exact, everywhere, nowhere = (row.metrics.get("kept") for row in results.guidance_sweep)
+    assert exact is None and everywhere is not None and nowhere is not None and nowhere.mean < everywhere.mean < 60
     assert sweep["t_h_0_0"]["psnr"] == sweep["t_h_600_400"]["psnr"]
     assert sweep["t_h_0_0"]["fid_picture"] != sweep["t_h_600_400"]["fid_picture"]
     titles = [c.title for c in results.comparisons]
-    assert titles == ["adding CACA to LSSA", "adding LSSA to CACA", "adding both", "adding IRH", "training"]
+    assert titles == ["adding CACA to LSSA", "adding LSSA to CACA", "adding both", "adding IRH", "the fast preset", "training"]
     assert len(results.goals) == 6
+
+
+def test_a_part_may_be_measured_alone(tiny_dreamlayer, classifier, tmp_path):
+    results = evaluate(tiny_dreamlayer, classifier, _options(tmp_path, parts=("guidance",)), {})
+    assert [row.scenes for row in results.guidance_sweep] == [2, 2, 2]
+    assert {row.scenes for row in (*results.rows, *results.context_sweep, *results.harmonization_sweep)} == {0}
+    assert results.comparisons == [] or not any(c.metrics for c in results.comparisons)
+    write_report(results, tmp_path / "pictures", tmp_path / "report")
 
 
 def test_an_evaluation_goes_on_where_it_was_cut_off(finished, tiny_dreamlayer, classifier):

@@ -16,8 +16,10 @@ from dreamlayer_core.config import LayerAttentionConfig
 from dreamlayer_core.diffusers_unet import layer_attention
 from dreamlayer_core.errors import InputError, WeightsError
 from dreamlayer_core.layerdiffuse import LayerDiffuse, LayerDiffuseAttention, LayerDiffusePatches
-from dreamlayer_core.layerdiffuse_files import diffusers_name, load_layerdiffuse, read_layerdiffuse
+from dreamlayer_core.layerdiffuse_files import load_layerdiffuse, read_layerdiffuse
 from dreamlayer_core.layerdiffuse_unet import layerdiffuse_additions, layerdiffuse_attention
+from dreamlayer_core.row_weights import row_weights
+from dreamlayer_core.unet_names import ldm_names
 
 from .layerdiffuse_reference import (
     ENCODER_WIDTHS,
@@ -171,9 +173,10 @@ def test_xl_patches_are_merged_weights_on_foregrounds(
             return tensors[f"{name}::diff::0"]
         return tensors[f"{key}::lora::0"] @ tensors[f"{key}::lora::1"] * (0.5 if key == alpha else 1)
 
-    named = {diffusers_name(key.split("::")[0].removeprefix("diffusion_model.").removesuffix(".weight")): key.split("::")[0]
-             for key in tensors}
-    assert all(hasattr(xl.get_submodule(module), "weight") for module in named)
+    keys = {key.split("::")[0] for key in tensors}
+    named = {module: key for module, ldm in ldm_names([name for name, _ in cast(Any, xl).named_modules()]).items()
+             if (key := f"diffusion_model.{ldm}.weight") in keys}
+    assert len(named) == len(keys)
     reference = Reference(
         height=4, change=lambda projection, row: merged(named[projection]) if row in (1, 2) else None, tensors={},
         temporal_rows=range(0), joins=config.lssa)
@@ -350,10 +353,24 @@ def test_a_file_of_another_kind_is_called_what_it_is(tmp_path: Path) -> None:
         load_layerdiffuse(path)
 
 
-def test_names_of_ldm_are_diffusers_own() -> None:
+def test_joint_weights_are_those_of_a_stack_of_one_foreground(unet: UNet2DConditionModel) -> None:
+    """Background, foreground, whole: LayerDiffuse has the foreground first."""
+    weights, order = read_layerdiffuse(_file(3)), [1, 0, 2, 4, 3, 5]
+    assert isinstance(weights, LayerDiffuseAttention)
+    latents, text = _inputs(6)
+    with layerdiffuse_attention(unet, weights):
+        expected = _stock(unet, latents[order], text[order])[order]
+    additions = weights.joint_additions(SITES, lambda name: int(cast(Any, unet.get_submodule(name)).heads))
+    with row_weights(unet, additions, 3):
+        _close(_stock(unet, latents, text), expected)
+    with pytest.raises(WeightsError, match="weights of 1 frames for stacks of three rows; give layer_sd15_joint"):
+        cast(LayerDiffuseAttention, read_layerdiffuse(_file(1))).joint_additions(SITES, lambda name: 8)
+
+
+def test_names_of_ldm_are_diffusers_own(unet: UNet2DConditionModel) -> None:
     assert len(SITES) == len(set(SITES)) == 32
     ldm = [f"{place}.transformer_blocks.0.attn{kind}" for place in (
         *(f"input_blocks.{n}.1" for n in (1, 2, 4, 5, 7, 8)), *(f"output_blocks.{n}.1" for n in range(3, 12)), "middle_block.1",
     ) for kind in (1, 2)]
-    assert [diffusers_name(name) for name in ldm] == SITES
-    assert diffusers_name("out.2") == "out.2"
+    found = ldm_names([name for name, _ in cast(Any, unet).named_modules()])
+    assert [found[name] for name in SITES] == ldm and found["conv_out"] == "out.2"

@@ -82,12 +82,13 @@ def test_files_come_with_the_model(tiny_folder: Path, tmp_path: Path, model: Dre
     assert BaseOptions.from_noted(options.noted()) == options
 
 
-def test_the_command_line_takes_a_file_and_notes_it(tiny_folder: Path, tmp_path: Path) -> None:
+def test_the_command_line_takes_the_files_and_notes_them(tiny_folder: Path, tmp_path: Path) -> None:
     save_file(_file(), weights := tmp_path / "w.safetensors")
     arguments = ("generate", "--model", tiny_folder, "--background", "a hill", "--foreground", "a ball", "--steps", "2",
                  "--no-harmonize", "--views", "1", "--json", "--layerdiffuse")
-    report = Run(tmp_path, *arguments, weights, "--out", tmp_path / "out").json()
-    assert report["settings"]["layerdiffuse"] == str(weights)
+    save_file(drawn(encoder_shapes(WIDTHS)), encoder := tmp_path / "vae_transparent_encoder.safetensors")
+    report = Run(tmp_path, *arguments, weights, "--layer-encoder", encoder, "--out", tmp_path / "out").json()
+    assert (report["settings"]["layerdiffuse"], report["settings"]["layer_encoder"]) == (str(weights), str(encoder))
     save_file(_file(3), weights)
     Run(tmp_path, *arguments, weights, "--out", tmp_path / "other").assert_fails(1, str(weights), "weights of 3 frames")
 

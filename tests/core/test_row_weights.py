@@ -7,7 +7,16 @@ import torch
 from torch import Tensor, nn
 
 from dreamlayer_core.errors import InputError, WeightsError
-from dreamlayer_core.row_weights import RowDelta, Rows, add_rows, row_weights, select_rows
+from dreamlayer_core.row_weights import (
+    RowConvolution,
+    RowDelta,
+    Rows,
+    add_rows,
+    joined_additions,
+    row_weights,
+    select_rows,
+    shown_additions,
+)
 
 from .tiny import seeded
 
@@ -145,3 +154,54 @@ def test_what_does_not_fit_is_named_and_changes_nothing(
 def test_a_batch_of_broken_stacks_is_refused(model: Any) -> None:
     with row_weights(model, {"0": [_low_rank(1)]}, 4), pytest.raises(InputError, match="got 6 rows; give whole stacks, of 4"):
         model(_draw(6, INPUTS))
+
+
+# ---- convolutions, and stacks of which only some rows are left
+
+
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [(1, 1, 0), (3, 1, 1), (3, 2, 1)])
+def test_a_row_goes_by_its_own_convolution(kernel: int, stride: int, padding: int) -> None:
+    with seeded(4):
+        convolution: Any = nn.Conv2d(INPUTS, OUTPUTS, kernel, stride, padding).requires_grad_(False)
+    up, down = _draw(OUTPUTS, RANK, 1, 1), _draw(RANK, INPUTS, kernel, kernel, seed=1)
+    delta = RowConvolution(rows=2, up=up, down=down, scale=0.5, stride=convolution.stride, padding=convolution.padding)
+    pictures = _draw(8, INPUTS, 6, 5, seed=2)
+    with row_weights(nn.ModuleDict({"c": convolution}), {"c": [delta]}, 4):
+        found = convolution(pictures)
+    weight = convolution.weight + 0.5 * torch.einsum("ork,kihw->oihw", up.squeeze(-1).movedim(1, 2), down)
+    merged = torch.nn.functional.conv2d(pictures, weight, convolution.bias, stride, padding)
+    plain = convolution(pictures)
+    for row in range(8):
+        assert row % 4 == 2 or torch.equal(found[row], plain[row])
+    torch.testing.assert_close(found[2::4], merged[2::4], rtol=1e-4, atol=1e-5)
+    with pytest.raises(WeightsError, match=r"delta of \(5, 6, .*weight of \(5, 6\)"):
+        delta.check(nn.Linear(INPUTS, OUTPUTS))
+
+
+@pytest.mark.parametrize("shown", [[0, 1, 2, 3], [0, 2, 3], [3], [1], [0, -1, 1, 2, 3], [0, 2, 1, 3]])
+@pytest.mark.parametrize("rows", ["background", "foreground", "global", 0, 2, 3])
+def test_what_is_left_of_a_stack_keeps_its_own(shown: list[int], rows: Rows, model: Any) -> None:
+    """Rows come out as they did in the whole stack; a new one has nothing."""
+    whole, tokens = {"0": [_low_rank(rows)]}, _draw(4, 3, INPUTS)
+    left = torch.stack([tokens[row] for row in shown])
+    with row_weights(model, whole, 4):
+        expected = model[0](tokens)
+    with row_weights(model, shown_additions(whole, shown, 4), len(shown)):
+        found = model[0](left)
+    for row, result in zip(shown, found, strict=True):
+        torch.testing.assert_close(result, model[0](tokens[-1]) if row < 0 else expected[row])
+
+
+def test_rows_of_a_range_stay_together_or_go() -> None:
+    joined = {"0": [RowDelta(rows=range(0, 2), up=_draw(2, OUTPUTS, INPUTS))]}
+    (kept,) = shown_additions(joined, [-1, 0, 1, 3], 4)["0"]
+    assert kept.rows == range(1, 3)
+    assert [shown_additions(joined, shown, 4) for shown in ([0, 2], [3], [0, -1, 1], [])] == [{}] * 4
+
+
+def test_additions_of_several_are_added_up(model: Any) -> None:
+    tokens, one, two = _draw(4, INPUTS), _low_rank(1, seed=11), _low_rank("foreground", seed=12)
+    with row_weights(model, joined_additions({"0": [one]}, {}, {"0": [two], "2": [RowDelta(rows=0, up=torch.eye(OUTPUTS))]}), 4):
+        found = model[0](tokens)
+    with row_weights(model, {"0": [one, two]}, 4):
+        assert torch.equal(found, model[0](tokens))

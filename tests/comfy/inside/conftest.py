@@ -89,3 +89,22 @@ def plain(graph, texts, noise):
     """What the patched model makes with nothing else on it."""
     with torch.inference_mode():
         return denoise(graph.patch(), texts, noise)
+
+
+@pytest.fixture(scope="module")
+def alone(graph):
+    """The embedded model with rows that do not see each other."""
+    return graph.patch(caca=False, lssa=False)
+
+
+@pytest.fixture(scope="module")
+def without(alone, texts, noise):
+    """What it makes with nothing else on it."""
+    with torch.inference_mode():
+        return denoise(alone, texts, noise)
+
+
+@pytest.fixture
+def little_memory(graph, monkeypatch):
+    """As ComfyUI splits batches where memory is short."""
+    return lambda: monkeypatch.setattr(type(graph.model.model), "memory_required", lambda *args, **kwargs: 1e30)

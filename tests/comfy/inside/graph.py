@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import comfy.cldm.cldm
+import comfy.controlnet
+import comfy.ops
 import comfy.sample
 import comfy.samplers
 import torch
@@ -55,6 +58,18 @@ class Graph:
 
     def latent(self, plan: Any = None, *, width: int = 64, height: int = 64, batch: int = 1) -> dict[str, Any]:
         return self.call("EmptyLatent", plan=plan or self.usual_plan(), width=width, height=height, batch_size=batch)[0]
+
+    def control_net(self) -> comfy.controlnet.ControlNet:
+        """A ControlNet of the embedded UNet's shape, of random weights."""
+        config = {name: value for name, value in self.model.model.model_config.unet_config.items()
+                  if name not in ("out_channels", "transformer_depth_output", "dtype")}
+        module = comfy.cldm.cldm.ControlNet(hint_channels=3, operations=comfy.ops.disable_weight_init, **config)
+        for number, (name, weight) in enumerate(module.named_parameters()):
+            if weight.ndim > 1:
+                weight.data.copy_(draw(*weight.shape, seed=number) * weight[0].numel() ** -0.5)
+            else:
+                weight.data.fill_(float(name.endswith("weight")))  # of norms
+        return comfy.controlnet.ControlNet(module.eval().requires_grad_(False), load_device=torch.device("cpu"))
 
     def sample(self, model: Any, conditioning: tuple[list[Any], list[Any]], latent: dict[str, Any], **settings: Any) -> Any:
         """Layered KSampler: latent, trajectory, context maps."""

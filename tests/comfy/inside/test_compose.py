@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import comfy.cldm.cldm
-import comfy.controlnet
-import comfy.ops
 import comfy.patcher_extension
 import comfy_extras.nodes_easycache as easycache
 import comfy_extras.nodes_freelunch as freelunch
@@ -25,12 +22,6 @@ _ON = comfy.patcher_extension.WrappersMP
 @pytest.fixture(scope="module")
 def others(graph):
     return graph.encode(graph.plan("a big green tree", "a small yellow star", negative="gray"))
-
-
-@pytest.fixture
-def little_memory(graph, monkeypatch):
-    """As ComfyUI splits batches where memory is short."""
-    return lambda: monkeypatch.setattr(type(graph.model.model), "memory_required", lambda *args, **kwargs: 1e30)
 
 
 # Ranges of the method
@@ -293,16 +284,7 @@ def test_easy_cache(graph, texts, noise, threshold):
 
 @pytest.fixture(scope="module")
 def control(graph):
-    """A ControlNet of the embedded UNet's shape, of random weights."""
-    config = {name: value for name, value in graph.model.model.model_config.unet_config.items()
-              if name not in ("out_channels", "transformer_depth_output", "dtype")}
-    module = comfy.cldm.cldm.ControlNet(hint_channels=3, operations=comfy.ops.disable_weight_init, **config)
-    for number, (name, weight) in enumerate(module.named_parameters()):
-        if weight.ndim > 1:
-            weight.data.copy_(draw(*weight.shape, seed=number) * weight[0].numel() ** -0.5)
-        else:
-            weight.data.fill_(float(name.endswith("weight")))  # of norms
-    return comfy.controlnet.ControlNet(module.eval().requires_grad_(False), load_device=torch.device("cpu"))
+    return graph.control_net()
 
 
 def test_control_net(graph, texts, noise, plain, control, little_memory):

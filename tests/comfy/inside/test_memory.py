@@ -218,6 +218,23 @@ def test_out_of_memory_with_control_and_areas(graph, patched, texts, room):
     assert apart(denoise(patched, conditioning, noise), expected) > 1e-3
 
 
+def test_out_of_memory_with_pictures_of_single_layers(graph, patched, texts, room, core, module):
+    """Hints and image prompts find their rows in every part."""
+    noise = draw(2 * ROWS, 4, 8, 8)
+    given = graph.call("LayerControlNet", positive=texts[0], negative=texts[1], control_net=graph.control_net(),
+                       image=draw(2, 64, 64, 3).sigmoid(), layer=1, strength=0.5)
+    names = module("nodes.comfy_model.sites").find_modules(patched)
+    layers = sorted((name for name in names if name.endswith("attn2")), key=lambda name: name.startswith("mid_block"))
+    widths = [patched.model.diffusion_model.get_submodule(names[name]).to_q.weight.shape[0] for name in layers]
+    keys, values = ([draw(2, 4, width, seed=seed) for width in widths] for seed in (1, 2))
+    prompt = core("image_prompts").ImagePrompt(keys=tuple(keys), values=tuple(values), context=texts[0][0][0].shape[-1])
+    model = module("nodes.comfy_model.image_prompts").patch_image_prompt(patched, prompt, 2)
+    expected = denoise(model, given, noise)
+    room(ROWS)
+    assert apart(denoise(model, given, noise), expected) < _SAME
+    assert apart(denoise(model, texts, noise), expected) > 1e-3 and apart(denoise(patched, given, noise), expected) > 1e-3
+
+
 def test_maps_of_smaller_calls_reach_the_node(graph, patched, texts, room):
     latent = graph.latent(batch=2)
     expected = graph.sample(patched, texts, latent)[2]

@@ -22,7 +22,8 @@ HINT = (
     "DREAMLAYER_UPDATE_SNAPSHOT=1 ./scripts/test -m comfy -k test_schema"
 )
 UPDATE = os.environ.get("DREAMLAYER_UPDATE_SNAPSHOT") == "1"
-FROM_THE_MACHINE = {"adapter_name", "decoder_name", "file", "sampler_name", "scheduler"}  # their options vary
+FROM_THE_MACHINE = {
+    "adapter_name", "decoder_name", "file", "ip_adapter_name", "lora_name", "sampler_name", "scheduler", "weights_name"}  # their options vary
 DYNAMIC = "COMFY_DYNAMICCOMBO_V3"
 
 
