@@ -20,7 +20,7 @@ import math
 import statistics
 import sys
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -55,18 +55,20 @@ SHARED = LayerAttentionConfig(caca=False)
 FOREGROUNDS = {"sd15": (20, 64), "sdxl": (4, 128)}  # and cells a side
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS))
+def run_parts(parts: Mapping[str, Callable[[argparse.Namespace], None]], about: str | None, **more: int) -> None:
+    """Those parts of a benchmark that the command line asks for; ``more`` are whole numbers that it may set besides."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", nargs="+", choices=parts, default=list(parts))
     parser.add_argument("--shapes", choices=["small", "sd15"], default="small")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, help="of a CPU; all by default")
+    for name, value in more.items():
+        parser.add_argument(f"--{name}", type=int, default=value)
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
     for part in options.part:
-        PARTS[part](options)
+        parts[part](options)
 
 
 def say(line: str) -> None:
@@ -267,7 +269,5 @@ def header(options: argparse.Namespace, unet: UNet2DConditionModel) -> None:
     say(f"{device}, {unet.dtype}, shapes {options.shapes} {unet.config['block_out_channels']}, torch {torch.__version__}")
 
 
-PARTS = {"growth": growth, "cost": cost, "memory": memory}
-
 if __name__ == "__main__":
-    main()
+    run_parts({"growth": growth, "cost": cost, "memory": memory}, __doc__, repeats=3)

@@ -11,7 +11,7 @@ counted: LayerDiffuse's own weights a frame and its attention over frames, text 
 measured: one step of every kind in turns, each counted as often as a run has it; the ratio of the sums in every round, its
 median and quartiles. predicted: the same ratios by the floating point operations of SD1.5's shapes at 512x512, on no device.
 
-Weights are random: time does not depend on them. "small" is SD1.5's structure at a fifth of its width; at 256x256 attention
+--size: pixels a side. Weights are random: time does not depend on them. "small" is SD1.5's structure at a fifth of its width; at 256x256 attention
 has about the share in it that it has in SD1.5 at 512x512.
 """
 
@@ -26,7 +26,7 @@ from typing import Any
 
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from joint_attention import EXACT, Rows, dtype_on, header, make_unet, say, seconds
+from joint_attention import EXACT, Rows, dtype_on, header, make_unet, run_parts, say, seconds
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -41,22 +41,6 @@ LAYERS = 4  # the background and three foregrounds
 BOTH: tuple[Half, ...] = ("unconditional", "conditional")
 ONE: tuple[Half, ...] = ("conditional",)
 COARSE = LayerAttentionConfig(cross_keys=FAST.cross_keys)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--shapes", choices=["small", "sd15"], default="small")
-    parser.add_argument("--size", type=int, default=256, help="pixels a side")
-    parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, help="of a CPU; all by default")
-    options = parser.parse_args()
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    for part in options.part:
-        PARTS[part](options)
 
 
 class JoinedFrames:
@@ -153,7 +137,5 @@ def predicted(options: argparse.Namespace) -> None:
         "of the sequential way's speed")
 
 
-PARTS = {"measured": measured, "predicted": predicted}
-
 if __name__ == "__main__":
-    main()
+    run_parts({"measured": measured, "predicted": predicted}, __doc__, size=256, steps=50, repeats=5)

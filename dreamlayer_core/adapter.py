@@ -9,6 +9,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .attention.cells import CellAttention
 from .attention.context_layers import ContextAwareLayers
 from .row_weights import RowDelta, add_rows
 from .weights import Adapter, AdapterSettings
@@ -23,10 +24,14 @@ def _parameters(weights: Mapping[str, Tensor]) -> nn.ParameterDict:
 
 class LayerAdapter(nn.Module):
     """K and V of all attention layers, a second set for foreground rows, layer-assign embeddings and context-aware
-    layers (Sec. 4.1, *Training*)."""
+    layers (Sec. 4.1, *Training*), and attention between the rows of each cell, which is ours.
+
+    ``cells``: by name the shared attention layers that have it, and their channels.
+    """
 
     def __init__(
-        self, settings: AdapterSettings, shared_kv: Mapping[str, Tensor], foreground_kv: Mapping[str, Tensor]
+        self, settings: AdapterSettings, shared_kv: Mapping[str, Tensor], foreground_kv: Mapping[str, Tensor],
+        cells: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__()
         self.settings = settings
@@ -34,13 +39,19 @@ class LayerAdapter(nn.Module):
         self.layer_assign = nn.Parameter(torch.zeros(settings.slots, settings.cross_attention_dim))
         self.context_layers = ContextAwareLayers(
             settings.num_context_layers, settings.context_features, settings.context_hidden, settings.context_heads)
+        self.cells = nn.ModuleDict({
+            site.replace(".", "/"): CellAttention(channels, settings.cell_hidden) for site, channels in (cells or {}).items()})
 
     @classmethod
     def from_weights(cls, weights: Adapter) -> LayerAdapter:
         """The module of a loaded file, in fp32, frozen."""
-        module = cls(weights.settings, weights.shared_kv, weights.foreground_kv)
+        module = cls(weights.settings, weights.shared_kv, weights.foreground_kv, weights.cell_channels)
         module.layer_assign = nn.Parameter(weights.layer_assign.detach().clone())
         module.context_layers.load_state_dict(dict(weights.context_layers))
+        for site, cell in module.cells.items():
+            start = f"{site.replace('/', '.')}."
+            cell.load_state_dict({name.removeprefix(start): tensor for name, tensor in weights.cell_attention.items()
+                                  if name.startswith(start)})
         return module.float().eval().requires_grad_(False)
 
     def weights(self) -> Adapter:
@@ -50,6 +61,7 @@ class LayerAdapter(nn.Module):
             context_layers={k: v.detach() for k, v in self.context_layers.state_dict().items()},
             shared_kv={k.replace("/", "."): v.detach() for k, v in self.shared.items()},
             foreground_kv={k.replace("/", "."): v.detach() for k, v in self.foreground.items()},
+            cell_attention={k.replace("/", "."): v.detach() for k, v in self.cells.state_dict().items()},
         )
 
     def project(self, site: str, base: nn.Linear, tokens: Tensor, rows: int) -> Tensor:
@@ -66,6 +78,16 @@ class LayerAdapter(nn.Module):
         others = functional.linear(stacked[:, [0, -1]], shared, base.bias)
         foregrounds = functional.linear(stacked[:, 1:-1], self.foreground[name], base.bias)
         return torch.cat([others[:, :1], foregrounds, others[:, 1:]], 1).flatten(0, 1)
+
+    def across_cells(
+        self, site: str, query: Tensor, key: Tensor, value: Tensor, rows: int, *, maps: Tensor | None, mask: Tensor | None
+    ) -> Tensor:
+        """What an attention layer's tokens (stacks * rows, n, c) get from the same cell of the other rows."""
+        return self.cells[site.replace(".", "/")](query, key, value, rows, maps=maps, mask=mask)
+
+    def has_cells(self, site: str) -> bool:
+        """Whether an attention layer has attention between the rows of a cell."""
+        return site.replace(".", "/") in self.cells
 
     def add_foreground(self, name: str, projected: Tensor, tokens: Tensor, rows: int) -> Tensor:
         """Keys or values of the rows of whole stacks, ((stack rows), n, c), as the first set projected them from

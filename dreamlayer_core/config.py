@@ -67,7 +67,8 @@ class LayerAttentionConfig:
     paper's schedule, and stands for its noise level. ``cross_keys`` are the other rows' keys that a row sees: "exact"
     all, "pooled" averaged over 2x2 cells, "region" of a foreground those where its context map reaches
     ``region_threshold``. ``attention_memory`` bounds the scores of an attention that writes them out, by chunks of
-    queries; PyTorch's fused ones do not, and need no bound.
+    queries; PyTorch's fused ones do not, and need no bound. An adapter's attention between the rows of a cell is small,
+    and neither approximated nor bounded.
     """
 
     caca: bool = True  # Eq. 3-5 and, through its map, Eq. 9

@@ -118,7 +118,7 @@ class _LayerProcessor:
         if run.reads_self_attention(self.site):
             run.read_self_attention(query, key, heads)
         if self.shares and run.config.lssa:
-            attended = run.share(query, key, value, heads)
+            attended = run.share(self.site, query, key, value, heads)
         else:
             attended = own_attention(query, key, value, heads=heads, memory=run.config.attention_bytes)
         return attn.to_out[1](attn.to_out[0](attended)) / attn.rescale_output_factor

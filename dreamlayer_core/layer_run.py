@@ -110,6 +110,7 @@ class LayerRun:
         default_factory=lambda: dict[str, Sequence[RowAddition]]())  # of rows with weights of their own, by module
     timestep: int = 1000  # the paper's for the noise level, see `schedule.paper_timestep`
     gate: Tensor | None = None  # (stacks,) share of Eq. 9 in each stack: training mixes timesteps in one batch
+    shown: Tensor | None = None  # (stacks,) share of the map that the cells of each stack see, in training
     size: tuple[int, int] = (0, 0)
     halves: tuple[Half, ...] = ("conditional",)
     context_map: Tensor | None = None  # (stacks, fg, h, w) of the newest conditional pass, as steered
@@ -212,15 +213,31 @@ class LayerRun:
         stacked = rearrange(tokens, "(stack row) n c -> stack row n c", row=self.rows)
         return fuse_global(stacked, maps).flatten(0, 1)
 
-    def share(self, query: Tensor, key: Tensor, value: Tensor, heads: int, attend: Attend | None = None) -> Tensor:
-        """Joint attention (Eq. 10, 11) of ((half stack row), n, heads * d), exact or as configured."""
+    def share(
+        self, site: str, query: Tensor, key: Tensor, value: Tensor, heads: int, attend: Attend | None = None
+    ) -> Tensor:
+        """Joint attention (Eq. 10, 11) of ((half stack row), n, heads * d), exact or as configured, and what the adapter
+        has of attention between the rows of a cell at this layer."""
         config, tokens = self.config, query.shape[1]
-        return joint_attention(
-            query, key, value, self.rows, heads=heads, attend=attend,
-            mask=None if self.mask is None else self.mask(self.rows),
+        mask = None if self.mask is None else self.mask(self.rows)
+        attended = joint_attention(
+            query, key, value, self.rows, heads=heads, attend=attend, mask=mask,
             pooled=self.grid(tokens) if config.cross_keys == "pooled" else None,
             regions=self._regions(tokens) if config.cross_keys == "region" else None,
             memory=config.attention_bytes)
+        if self.adapter is None or not self.adapter.has_cells(site):
+            return attended
+        maps = self._shown_maps(tokens)
+        return attended + self.adapter.across_cells(site, query, key, value, self.rows, maps=maps, mask=mask)
+
+    def _shown_maps(self, tokens: int) -> Tensor | None:
+        """What the cells see of the context map, ((half stack), fg, n): nothing in the unconditional half, so that
+        guidance brings a foreground to its place as it brings it to its prompt."""
+        if self.context_map is None or not self.config.caca:
+            return None
+        maps = self.context_map if self.shown is None else self.context_map * self.shown[:, None, None, None]
+        maps = resize_map(maps, self.grid(tokens)).flatten(-2)
+        return torch.cat([maps if half == "conditional" else torch.zeros_like(maps) for half in self.halves])
 
     def _regions(self, tokens: int) -> Tensor | None:
         """Which cells of a row the others see, (half * stack, row, n): a foreground's where its map is high enough."""

@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast, get_origin, get_type_hints
 
@@ -88,14 +88,19 @@ def check_version(metadata: Mapping[str, str]) -> None:
 
 
 def parse_settings(kind: type[_Settings], metadata: Mapping[str, str]) -> _Settings:
-    """The settings dataclass in the metadata: every field must be there, nothing else, and of its type. Raises WeightsError."""
+    """The settings dataclass in the metadata: every field must be there, nothing else, and of its type. Raises WeightsError.
+
+    A field with ``optional`` in its own metadata may be absent, as it is in files that are older than it.
+    """
     try:
         values: Any = json.loads(metadata.get("settings", "null"))
     except (ValueError, RecursionError) as error:
         raise WeightsError(f"the settings in its metadata are not JSON ({error}); fetch or save it again") from error
     if not isinstance(values, dict):
         raise WeightsError("its metadata has no settings; fetch or save it again")
-    return kind(**_checked(cast("dict[str, object]", values), get_type_hints(kind)))
+    optional = {one.name for one in fields(kind) if one.metadata.get("optional") and one.name not in values}
+    hints = {name: hint for name, hint in get_type_hints(kind).items() if name not in optional}
+    return kind(**_checked(cast("dict[str, object]", values), hints))
 
 
 def _checked(values: dict[str, object], hints: Mapping[str, object]) -> dict[str, Any]:

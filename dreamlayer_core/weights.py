@@ -1,20 +1,21 @@
 """Weight files: adapters and transparent decoders, one safetensors file each. Nothing is ever unpickled.
 
-An adapter file holds `shared_kv.<projection>`, `foreground_kv.<projection>`, `layer_assign` and `context_layers.<name>`, and as
-metadata `format`, `format_version`, `base_family` and `settings` (JSON). Everything is checked before it is used: a WeightsError says
-which file, what is wrong with it, and what to do.
+An adapter file holds `shared_kv.<projection>`, `foreground_kv.<projection>`, `layer_assign`, `context_layers.<name>` and, if it has
+attention between the rows of a cell, `cell_attention.<module>.<name>`; as metadata `format`, `format_version`, `base_family` and
+`settings` (JSON). Everything is checked before it is used: a WeightsError says which file, what is wrong with it, and what to do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from .attention.cells import CELL_HEADS, CellAttention
 from .attention.context_layers import ContextAwareLayers
 from .errors import InputError, WeightsError
 from .file_kinds import expect
@@ -55,6 +56,8 @@ class AdapterSettings:
     caca_downscale: int = 4  # of the latent: 16x16 at 512 px (the paper's clearest stage)
     context_threshold: int = 850  # T_G (paper)
     prediction_type: str = "epsilon"  # SD1.5
+    # Width of the attention between the rows of a cell; 0 = none (the paper).
+    cell_hidden: int = field(default=0, metadata={"optional": True})
 
     def __post_init__(self) -> None:
         if not self.base_family.strip():
@@ -66,11 +69,14 @@ class AdapterSettings:
         # 64 of each is far beyond use, and keeps a damaged file from building for ever
         _check_range("num_context_layers", self.num_context_layers, 0, 64)
         _check_range("slots", self.slots, 0, 64)
+        _check_range("cell_hidden", self.cell_hidden, 0, 65536)
         _check_range("context_threshold", self.context_threshold, 0, 1000)
         if self.context_hidden % self.context_heads:
             raise InputError(
                 f"got context_hidden {self.context_hidden} for {self.context_heads} heads; give a multiple"
             )
+        if self.cell_hidden % CELL_HEADS:
+            raise InputError(f"got cell_hidden {self.cell_hidden}; give a multiple of {CELL_HEADS}, or 0 (none)")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -79,7 +85,8 @@ class Adapter:
 
     `shared_kv` and `foreground_kv` map a UNet projection, `<attention module>.to_k` or `.to_v`, to its weight (out, in): the first
     replaces the base model's, the second is used by the foreground rows. Either may be empty: then the base model's own serve.
-    `layer_assign` (slots, D); `context_layers` is the state of `ContextAwareLayers`.
+    `layer_assign` (slots, D); `context_layers` is the state of `ContextAwareLayers`; `cell_attention` that of a
+    `CellAttention` for each `<attention module>` that has one.
     """
 
     settings: AdapterSettings
@@ -87,6 +94,14 @@ class Adapter:
     context_layers: Mapping[str, Tensor]
     shared_kv: Mapping[str, Tensor]
     foreground_kv: Mapping[str, Tensor]
+    cell_attention: Mapping[str, Tensor] = field(default_factory=lambda: dict[str, Tensor]())
+
+    @property
+    def cell_channels(self) -> dict[str, int]:
+        """The attention modules with attention between rows, and their channels; 0 where the tensor that has them is missing."""
+        sites = dict.fromkeys(f"{name.partition('.attn1.')[0]}.attn1" for name in self.cell_attention)
+        outputs = {site: self.cell_attention.get(f"{site}.output.weight") for site in sites}
+        return {site: 0 if tensor is None or tensor.ndim != 2 else len(tensor) for site, tensor in outputs.items()}
 
     def check(self) -> None:
         """Raises WeightsError, naming the first thing that is missing, unexpected, misshapen or not finite."""
@@ -105,6 +120,18 @@ class Adapter:
             shared = {name: tuple(tensor.shape) for name, tensor in self.shared_kv.items()}
             check_shapes(_prefixed("foreground_kv", self.foreground_kv), _prefixed("foreground_kv", shared))
         _check_pairs("foreground_kv", self.foreground_kv)
+        if bool(self.cell_attention) != bool(self.settings.cell_hidden):
+            raise WeightsError(
+                f"cell_hidden is {self.settings.cell_hidden} in the settings, and the file has {len(self.cell_attention)} tensors "
+                "of cell_attention; it is damaged or incomplete: fetch or train it again")
+        if unexpected := [name for name in self.cell_attention if ".attn1." not in name or "/" in name]:
+            raise WeightsError(f"unexpected cell_attention.{unexpected[0]}; the file is damaged or of another kind")
+        if headless := [site for site, channels in self.cell_channels.items() if not channels]:
+            raise WeightsError(
+                f"cell_attention.{headless[0]}.output.weight is missing or no matrix; the file is incomplete: fetch or train it again")
+        cells = {f"{site}.{name}": shape for site, channels in self.cell_channels.items()
+                 for name, shape in _cell_shapes(channels, self.settings.cell_hidden).items()}
+        check_shapes(_prefixed("cell_attention", self.cell_attention), _prefixed("cell_attention", cells))
         check_values(self.tensors())
 
     def tensors(self) -> dict[str, Tensor]:
@@ -114,6 +141,7 @@ class Adapter:
             **_prefixed("context_layers", self.context_layers),
             **_prefixed("shared_kv", self.shared_kv),
             **_prefixed("foreground_kv", self.foreground_kv),
+            **_prefixed("cell_attention", self.cell_attention),
         }
 
     def make_context_layers(self) -> ContextAwareLayers:
@@ -162,6 +190,14 @@ def check_fit(adapter: Adapter, projections: Mapping[str, Sequence[int]], *, bas
     for part, tensors in (("shared_kv", adapter.shared_kv), ("foreground_kv", adapter.foreground_kv)):
         if tensors:
             check_shapes(_prefixed(part, tensors), _prefixed(part, expected))
+    # The layers of Eq. 10, see `choose_sites`.
+    shared = {name.removesuffix(".to_v"): shape[0] for name, shape in expected.items()
+              if name.startswith("up_blocks.") and name.endswith(".attn1.to_v")}
+    for site in sorted(shared | adapter.cell_channels) if adapter.cell_channels else ():
+        if (found := adapter.cell_channels.get(site)) != (wanted := shared.get(site)):
+            raise WeightsError(
+                f"attention between rows at {site} for {found or 'no'} channels, this UNet's shared attention there has "
+                f"{wanted or 'none'}; the adapter is for another base model, or incomplete")
 
 
 def check_prediction(settings: AdapterSettings, prediction_type: str) -> None:
@@ -205,12 +241,18 @@ def _context_layers(settings: AdapterSettings) -> ContextAwareLayers:
     )
 
 
+def _cell_shapes(channels: int, hidden: int) -> dict[str, tuple[int, ...]]:
+    with torch.device("meta"):
+        return {name: tuple(tensor.shape) for name, tensor in CellAttention(channels, hidden).state_dict().items()}
+
+
 def _prefixed(part: str, values: Mapping[str, _Value]) -> dict[str, _Value]:
     return {f"{part}.{name}": value for name, value in values.items()}
 
 
 def _sorted_out(tensors: Mapping[str, Tensor], settings: AdapterSettings) -> Adapter:
-    parts: dict[str, dict[str, Tensor]] = {"context_layers": {}, "shared_kv": {}, "foreground_kv": {}}
+    parts: dict[str, dict[str, Tensor]] = {
+        "context_layers": {}, "shared_kv": {}, "foreground_kv": {}, "cell_attention": {}}
     unexpected: list[str] = []
     for name, tensor in tensors.items():
         part, _, rest = name.partition(".")

@@ -16,7 +16,7 @@ from ..dreamlayer_core.errors import InputError
 from ..dreamlayer_core.image_prompts import check_strength, load_image_adapter
 from ..dreamlayer_core.prompts import MAX_FOREGROUNDS
 from ..dreamlayer_core.safetensors_files import about
-from .checks import told
+from .checks import check_range, told
 from .comfy_model.image_prompts import patch_image_prompt
 from .comfy_model.layer_control import LayerControl, add_control, check_base, control_rows
 
@@ -44,13 +44,8 @@ def _range() -> list[io.Input]:
     ]
 
 
-def _check_range(start: float, end: float) -> None:
-    if start > end:
-        raise InputError(f"got a start of {start:g} after the end, {end:g}; give a start before the end")
-
-
 def _told_range(start: float | None, end: float | None) -> bool | str:
-    return True if start is None or end is None else told(lambda: _check_range(start, end))
+    return True if start is None or end is None else told(lambda: check_range(start, end))
 
 
 class LayerControlNet(io.ComfyNode):
@@ -91,7 +86,7 @@ class LayerControlNet(io.ComfyNode):
         cls, positive: list[Any], negative: list[Any], control_net: comfy.controlnet.ControlBase, image: Tensor,
         layer: int = 1, strength: float = 1.0, start_percent: float = 0.0, end_percent: float = 1.0,
     ) -> io.NodeOutput:
-        _check_range(start_percent, end_percent)
+        check_range(start_percent, end_percent)
         check_strength(strength, "a ControlNet")
         rows = control_rows(positive)
         if not _WHOLE <= layer < rows - 1:
@@ -146,7 +141,7 @@ class LayerImagePrompt(io.ComfyNode):
         cls, model: comfy.model_patcher.ModelPatcher, ip_adapter_name: str, clip_vision_output: Any, layer: int = 1,
         strength: float = 1.0, start_percent: float = 0.0, end_percent: float = 1.0,
     ) -> io.NodeOutput:
-        _check_range(start_percent, end_percent)
+        check_range(start_percent, end_percent)
         check_strength(strength, "an image prompt")
         path = Path(folder_paths.get_full_path_or_raise(_ADAPTERS, ip_adapter_name))
         prompt = load_image_adapter(path).prompt(_embeddings(clip_vision_output))

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..dreamlayer_core.config import HarmonizationConfig
 from ..dreamlayer_core.errors import InputError
 from ..dreamlayer_core.sampling import initial_noise
-from .checks import told
+from .checks import check_range, told
 from .comfy_model.harmonize import check_trajectory, harmonize
 from .comfy_model.layered_sampling import run_sigmas, sample_run
 from .comfy_model.previews import step_callback
@@ -74,7 +74,7 @@ class LayeredKSampler(io.ComfyNode):
             for kind, text in ((SEEDS, layer_seeds), (CFGS, layer_cfg), (DENOISES, layer_denoise)):
                 kind.parse(text or "")
             if guidance_start is not None and guidance_end is not None:
-                _check_range(guidance_start, guidance_end)
+                check_range(guidance_start, guidance_end)
 
         return told(check)
 
@@ -86,7 +86,7 @@ class LayeredKSampler(io.ComfyNode):
     ) -> io.NodeOutput:
         layers = latent_layers(latent_image)
         check_rows(positive, layers)
-        _check_range(guidance_start, guidance_end)
+        check_range(guidance_start, guidance_end)
         start = comfy.sample.fix_empty_latent_channels(
             model, latent_image["samples"], latent_image.get("downscale_ratio_spacial"))
         sigmas = run_sigmas(model, sampler_name, scheduler, steps, denoise)
@@ -100,11 +100,6 @@ class LayeredKSampler(io.ComfyNode):
             seed=seed, layers=layers, start=latent_image | {"samples": start}, denoise=denoise,
             layer_cfg=CFGS.parse(layer_cfg, layers.rows), guidance_range=(guidance_start, guidance_end))
         return io.NodeOutput(*sample_run(model, run, noise, strengths=DENOISES.parse(layer_denoise, layers.rows)))
-
-
-def _check_range(start: float, end: float) -> None:
-    if not 0 <= start <= end <= 1:
-        raise InputError(f"got guidance from {start:g} to {end:g} of the sampling; give 0 <= start <= end <= 1")
 
 
 def check_rows(positive: list[Any], layers: LatentLayers, source: str = "Empty Layered Latent") -> None:

@@ -14,7 +14,7 @@ from ..image_prompts import image_additions, load_image_adapter
 from ..picture_files import read_picture
 from ..pipeline import DreamLayer
 from ..row_weights import Additions, joined_additions
-from .request import GenerateRequest, LayerPicture
+from .request import GenerateRequest
 
 __all__ = ["image_prompts", "layer_controls", "noted_pictures", "read_pictures"]
 
@@ -53,8 +53,4 @@ def noted_pictures(request: GenerateRequest) -> dict[str, object]:
     files = {"ip_adapter": request.ip_adapter, "image_encoder": request.image_encoder, "controlnet": request.controlnet}
     pictures = {"image_prompts": request.image_prompts, "controls": request.controls}
     return {**{name: str(path) for name, path in files.items() if path is not None},
-            **{name: [_noted(one) for one in several] for name, several in pictures.items() if several}}
-
-
-def _noted(picture: LayerPicture) -> str:
-    return f"{picture.layer}={picture.file}:{picture.strength:g}"
+            **{name: [one.noted() for one in several] for name, several in pictures.items() if several}}

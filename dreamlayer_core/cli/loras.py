@@ -8,12 +8,12 @@ from ..layer_loras import load_lora
 from ..pipeline import DreamLayer
 from ..row_weights import Additions, joined_additions
 from ..safetensors_files import about
-from .request import LoraChoice
+from .request import LayerFile
 
 __all__ = ["lora_additions"]
 
 
-def lora_additions(model: DreamLayer, choices: Sequence[LoraChoice]) -> tuple[Additions, list[Additions]]:
+def lora_additions(model: DreamLayer, choices: Sequence[LayerFile]) -> tuple[Additions, list[Additions]]:
     """What rows add to the UNet and to every text encoder. Raises WeightsError for a file that is no LoRA for ``model``."""
     unet, text = list[Additions](), [list[Additions]() for _ in model.text_encoders.models]
     for choice in choices:

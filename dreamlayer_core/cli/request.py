@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypedDict
@@ -13,8 +13,8 @@ from ..config import CrossKeys, GuidanceInterval, LayerAttentionConfig, Sampling
 from ..errors import InputError
 
 __all__ = [
-    "DEMO", "Effects", "GenerateRequest", "LayerPicture", "LoraChoice", "PromptFields", "StackRequest",
-    "parse_interval", "parse_layer_guidance", "parse_layer_pictures", "parse_layer_prompts", "parse_layer_seeds", "parse_loras", "parse_size", "stack_request",
+    "DEMO", "Effects", "GenerateRequest", "LayerFile", "PromptFields", "StackRequest", "parse_interval", "parse_layer_files",
+    "parse_layer_guidance", "parse_layer_prompts", "parse_layer_seeds", "parse_size", "stack_request",
 ]
 
 
@@ -42,33 +42,22 @@ def check_effects(harmonize: bool) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoraChoice:
-    """A LoRA on one layer (0 is the background), or on the row of the whole picture."""
+class LayerFile:
+    """A LoRA or a picture of one layer (0 is the background), or of the row of the whole picture."""
 
     layer: int | Literal["global"]
     file: Path
     strength: float = 1.0
 
     def noted(self) -> str:
-        """As `parse_loras` reads it."""
+        """As `parse_layer_files` reads it."""
         return f"{self.layer}={self.file}:{self.strength:g}"
 
-
-@dataclass(frozen=True, kw_only=True)
-class LayerPicture:
-    """A picture that one layer goes by (0 is the background), or the row of the whole picture."""
-
-    layer: int | Literal["global"]
-    file: Path
-    strength: float = 1.0
-
-    def check(self, option: str, foregrounds: int) -> None:
-        """Raises InputError for a layer that the request lacks, and for strengths outside 0 to 10."""
+    def check_layer(self, option: str, foregrounds: int) -> None:
+        """Raises InputError for a layer that the request lacks."""
         if self.layer != "global" and self.layer > foregrounds:
             raise InputError(
                 f"got {option} for layer {self.layer} of {foregrounds + 1}; give 0 (the background) to {foregrounds}, or global")
-        if not 0 <= self.strength <= 10:
-            raise InputError(f"got {option} with a strength of {self.strength:g}; give 0 (none) to 10, 1 as trained")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,11 +76,11 @@ class GenerateRequest:
     precision: Precision = "fp32"
     seed: int = 0
     layer_seeds: Mapping[int, int] = field(default_factory=lambda: dict[int, int]())
-    loras: tuple[LoraChoice, ...] = ()
-    image_prompts: tuple[LayerPicture, ...] = ()
+    loras: tuple[LayerFile, ...] = ()
+    image_prompts: tuple[LayerFile, ...] = ()
     ip_adapter: Path | None = None
     image_encoder: Path | None = None
-    controls: tuple[LayerPicture, ...] = ()
+    controls: tuple[LayerFile, ...] = ()
     controlnet: Path | None = None
     steps: int = SamplingConfig.steps
     guidance: float = SamplingConfig.guidance
@@ -113,19 +102,17 @@ class GenerateRequest:
     def __post_init__(self) -> None:
         if self.effects:
             check_effects(self.harmonize)
-        for one in self.loras:
-            if one.layer != "global" and one.layer > len(self.foregrounds):
-                raise InputError(
-                    f"got a LoRA for layer {one.layer} of {len(self.foregrounds) + 1}; give 0 (the background) to "
-                    f"{len(self.foregrounds)}, or global")
         prompts, hints = bool(self.image_prompts), bool(self.controls)
         if {prompts, self.ip_adapter is not None, self.image_encoder is not None} == {True, False}:
             raise InputError("got some of --image-prompt, --ip-adapter and --image-encoder; give all three")
         if hints != (self.controlnet is not None):
             raise InputError("got one of --control and --controlnet; give both")
-        for option, several in (("--image-prompt", self.image_prompts), ("--control", self.controls)):
+        for option, several in (
+                ("--lora", self.loras), ("--image-prompt", self.image_prompts), ("--control", self.controls)):
             for one in several:
-                one.check(option, len(self.foregrounds))
+                one.check_layer(option, len(self.foregrounds))
+                if option != "--lora" and not 0 <= one.strength <= 10:  # a LoRA may be taken away
+                    raise InputError(f"got {option} with a strength of {one.strength:g}; give 0 (none) to 10, 1 as trained")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,63 +159,38 @@ def parse_size(text: str) -> tuple[int, int]:
 
 def parse_layer_prompts(values: Sequence[str]) -> dict[int, str]:
     """`1=a red ball` for each layer; 0 is the background. Raises `InputError`."""
-    prompts = dict[int, str]()
-    for value in values:
-        number, equals, text = value.partition("=")
-        if not equals or not re.fullmatch(r"\s*\d{1,4}\s*", number):
-            raise InputError(f"got a layer prompt of {value!r}; give LAYER=TEXT, such as '1=a red ball' (0 is the background)")
-        prompts[int(number)] = text.strip()
-    return prompts
+    return {layer: text.strip() for layer, text in _by_layer("prompt", values, "(.*)", "TEXT, such as '1=a red ball'")}
 
 
 def parse_layer_seeds(values: Sequence[str]) -> dict[int, int]:
     """`1=7` for each layer that has a seed of its own; 0 is the background. Raises `InputError`."""
-    seeds = dict[int, int]()
-    for value in values:
-        if not (found := re.fullmatch(r"\s*(\d{1,4})\s*=\s*(-?\d{1,18})\s*", value)):
-            raise InputError(f"got a layer seed of {value!r}; give LAYER=SEED, such as 1=42 (0 is the background)")
-        seeds[int(found[1])] = int(found[2])
-    return seeds
-
-
-_LAYER_FILE = r"\s*(\d{1,4}|global)\s*=\s*(.+?)\s*(?::(-?\d{1,3}(?:\.\d{1,6})?))?\s*"
-
-
-def parse_layer_pictures(option: str, values: Sequence[str]) -> tuple[LayerPicture, ...]:
-    """`1=sketch.png:0.8` for each picture of a layer, strength 1 by default; 0 is the background. Raises `InputError`."""
-    pictures = list[LayerPicture]()
-    for value in values:
-        if not (found := re.fullmatch(_LAYER_FILE, value)):
-            raise InputError(f"got {option} {value!r}; give LAYER=PICTURE or LAYER=PICTURE:STRENGTH, such as 1=sketch.png:0.8 "
-                             "(0 is the background, global the whole picture)")
-        layer, file, strength = found.groups()
-        pictures.append(LayerPicture(
-            layer="global" if layer == "global" else int(layer), file=Path(file), strength=float(strength or 1)))
-    return tuple(pictures)
-
-
-def parse_loras(values: Sequence[str]) -> tuple[LoraChoice, ...]:
-    """`1=paint.safetensors:0.8` for each LoRA of a layer, strength 1 by default; 0 is the background. Raises `InputError`."""
-    loras = list[LoraChoice]()
-    for value in values:
-        found = re.fullmatch(_LAYER_FILE, value)
-        if not found:
-            raise InputError(f"got a LoRA of {value!r}; give LAYER=FILE or LAYER=FILE:STRENGTH, such as 1=paint.safetensors:0.8 "
-                             "(0 is the background, global the whole picture)")
-        layer, file, strength = found.groups()
-        loras.append(LoraChoice(
-            layer="global" if layer == "global" else int(layer), file=Path(file), strength=float(strength or 1)))
-    return tuple(loras)
+    return {layer: int(seed) for layer, seed in _by_layer("seed", values, r"(-?\d{1,18})", "SEED, such as 1=42")}
 
 
 def parse_layer_guidance(values: Sequence[str]) -> dict[int, float]:
     """`2=7.5` for each layer that has a guidance of its own; 0 is the background. Raises `InputError`."""
-    scales = dict[int, float]()
+    read = _by_layer("guidance", values, r"(\d{1,3}(?:\.\d{1,6})?)", "SCALE, such as 1=7.5")
+    return {layer: float(scale) for layer, scale in read}
+
+
+def _by_layer(name: str, values: Sequence[str], pattern: str, example: str) -> Iterator[tuple[int, str]]:
     for value in values:
-        if not (found := re.fullmatch(r"\s*(\d{1,4})\s*=\s*(\d{1,3}(?:\.\d{1,6})?)\s*", value)):
-            raise InputError(f"got a layer guidance of {value!r}; give LAYER=SCALE, such as 1=7.5 (0 is the background)")
-        scales[int(found[1])] = float(found[2])
-    return scales
+        if not (found := re.fullmatch(rf"\s*(\d{{1,4}})\s*=\s*{pattern}\s*", value, re.DOTALL)):
+            raise InputError(f"got a layer {name} of {value!r}; give LAYER={example} (0 is the background)")
+        yield int(found[1]), found[2]
+
+
+def parse_layer_files(option: str, values: Sequence[str], example: str) -> tuple[LayerFile, ...]:
+    """`1=sketch.png:0.8` for each file of a layer, strength 1 by default; 0 is the background. Raises `InputError`."""
+    files = list[LayerFile]()
+    for value in values:
+        if not (found := re.fullmatch(r"\s*(\d{1,4}|global)\s*=\s*(.+?)\s*(?::(-?\d{1,3}(?:\.\d{1,6})?))?\s*", value)):
+            raise InputError(f"got {option} {value!r}; give LAYER=FILE or LAYER=FILE:STRENGTH, such as 1={example}:0.8 "
+                             "(0 is the background, global the whole picture)")
+        layer, file, strength = found.groups()
+        files.append(LayerFile(
+            layer="global" if layer == "global" else int(layer), file=Path(file), strength=float(strength or 1)))
+    return tuple(files)
 
 
 def parse_interval(text: str) -> GuidanceInterval:

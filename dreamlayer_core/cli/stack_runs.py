@@ -43,7 +43,7 @@ from .generation import (
 from .lit_stacks import STALE, LitStack, check_ground, lit_stack, moved_stack
 from .loras import lora_additions
 from .progress import StageProgress, stage_progress
-from .request import LoraChoice, StackRequest, parse_loras
+from .request import LayerFile, StackRequest, parse_layer_files
 
 __all__ = ["add_to_stack", "edit_stack", "regenerate_in_stack"]
 
@@ -83,7 +83,7 @@ class _Run:
     trajectory: Trajectory
     settings: RunSettings
     on_step: OnStep
-    loras: Sequence[LoraChoice]
+    loras: Sequence[LayerFile]
     made: bool  # the trajectory was made of the pictures
 
 
@@ -260,11 +260,11 @@ def _settings(request: StackRequest, source: _Source) -> RunSettings:
         negative=(source.text("negative") or "") if request.negative is None else request.negative)
 
 
-def _loras(source: _Source, order: Sequence[int] | None) -> list[LoraChoice]:
+def _loras(source: _Source, order: Sequence[int] | None) -> list[LayerFile]:
     """Those of the stack, on the layers as they are numbered afterwards: ``order`` has the number before of each."""
     match source.settings.get("loras"):
         case [*noted]:
-            loras = parse_loras([str(one) for one in noted])
+            loras = list(parse_layer_files("the stack's LoRA", [str(one) for one in noted], "paint.safetensors"))
         case _:
             return []
     kept = [one for one in loras if one.layer == "global" or order is None or one.layer in order]

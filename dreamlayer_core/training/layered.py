@@ -33,13 +33,14 @@ def embedded_adapter_settings(model: DreamLayer, downscale: int = 2) -> AdapterS
     return AdapterSettings(
         base_family="dreamlayer-embedded", cross_attention_dim=int(model.unet.config["cross_attention_dim"]),
         context_features=find_sites(model.unet, downscale).context_channels, num_context_layers=2, slots=9,
-        caca_downscale=downscale, prediction_type=model.schedule.prediction_type)
+        caca_downscale=downscale, prediction_type=model.schedule.prediction_type, cell_hidden=64)
 
 
 def new_adapter(model: DreamLayer, settings: AdapterSettings) -> LayerAdapter:
-    """An untrained adapter: both sets of K and V start as the base model's, embeddings at zero."""
+    """An untrained adapter: both sets of K and V start as the base model's, embeddings and attention between rows at zero."""
     weights = kv_projections(model.unet)
-    return LayerAdapter(settings, weights, weights)
+    shared = find_sites(model.unet, None).shared if settings.cell_hidden else ()
+    return LayerAdapter(settings, weights, weights, {site: len(weights[f"{site}.to_v"]) for site in shared})
 
 
 def _attention_kernel(device: torch.device) -> AbstractContextManager[object]:
@@ -77,6 +78,7 @@ class _AdapterLoss(nn.Module):
               layer_attention(model.unet, embeddings, LayerAttentionConfig(), self.adapter, training=True) as run):
             run.begin(0, (noisy.shape[-2], noisy.shape[-1]))
             run.gate = (batch.timesteps >= self.adapter.settings.context_threshold).float() * batch.kept
+            run.shown = batch.kept.float()
             output = model.predict(noisy.contiguous(memory_format=torch.channels_last), batch.timesteps.repeat_interleave(rows), text)
             maps, own = run.context_map, run.foreground_map
         assert maps is not None and own is not None

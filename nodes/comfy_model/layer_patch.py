@@ -24,6 +24,7 @@ from ...dreamlayer_core.errors import InputError
 from ...dreamlayer_core.layer_run import NATIVE_SIDE, AttentionSites, LayerRun, check_context_stage, context_downscale
 from ...dreamlayer_core.model_files import family_name
 from ...dreamlayer_core.weights import Adapter, check_fit, check_prediction
+from ..checks import check_range
 from ..sockets import LAYERS_KEY, PictureSteering
 from .calls import run_height
 from .files import SmallModel
@@ -105,8 +106,7 @@ def patch_model(
     ``strength`` scales the adapter's weights. Raises InputError for a model that is patched already or no UNet and for
     steering without CACA, and WeightsError for an adapter made for another base.
     """
-    if start_percent > end_percent:
-        raise InputError(f"got a start of {start_percent:g} after the end, {end_percent:g}; give a start before the end")
+    check_range(start_percent, end_percent)
     if model.get_attachment(LAYERS_KEY) is not None:
         raise InputError("got a model that is patched already; connect the model from before the other Patch Model")
     if steering is not None:
@@ -154,8 +154,11 @@ def _apply(
     shared, foreground = kv_differences(adapter, base)
     patched.add_patches({where.keys[name]: ("diff", (difference,)) for name, difference in shared.items()}, strength)
     foreground = {name: difference * strength for name, difference in foreground.items()}
-    module = LayerAdapter.from_weights(replace(adapter, shared_kv={}, foreground_kv=foreground))
+    cells = {name: tensor * strength if name.endswith(".output.weight") else tensor
+             for name, tensor in adapter.cell_attention.items()}
+    module = LayerAdapter.from_weights(replace(adapter, shared_kv={}, foreground_kv=foreground, cell_attention=cells))
     module.foreground.to(compute_dtype(patched))
+    module.cells.to(compute_dtype(patched))
     own = whole_model(module, patched)
     patched.set_additional_models(LAYERS_KEY, [own])
     return own

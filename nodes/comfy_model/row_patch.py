@@ -155,7 +155,6 @@ class _RowRun:
         named = {name: own for name, own in named.items() if own}
         return call, named, check_additions(unet, named, self.height)
 
-
     def _check_layers(self, additions: Additions) -> None:
         """A number is a layer's, never the whole picture's."""
         beyond = [one.rows for own in additions.values() for one in own if isinstance(one.rows, int) and one.rows >= self.height - 1]

@@ -246,7 +246,11 @@ class PatchedRun:
             raise InputError(
                 "another node cuts the self-attention into tiles (HyperTile does), which layer-shared self-attention "
                 "joins; remove that node, or switch LSSA off in Patch Model")
-        return self.state.share(q, k, v, extra["n_heads"], lambda q, k, v, bias: _attend(q, k, v, extra, bias))
+        if q.shape[1] != k.shape[1] and self.state.adapter is not None and self.state.adapter.has_cells(site):
+            raise InputError(
+                f"another node gives the self-attention queries of {q.shape[1]} tokens and keys of {k.shape[1]} (token merging "
+                "does), between which this adapter joins cells; remove that node, or switch LSSA off in Patch Model")
+        return self.state.share(site, q, k, v, extra["n_heads"], lambda q, k, v, bias: _attend(q, k, v, extra, bias))
 
     def _cross_attention(
         self, site: str, q: Tensor, k: Tensor, v: Tensor, extra: dict[str, Any], attend: _Replacement

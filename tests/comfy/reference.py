@@ -39,7 +39,7 @@ from dreamlayer_core.scenes import make_scene
 from dreamlayer_core.schedule import NoiseSchedule
 from dreamlayer_core.stack_latents import stack_trajectory
 from dreamlayer_core.starting import start_rows
-from dreamlayer_core.weights import AdapterSettings
+from dreamlayer_core.weights import Adapter, AdapterSettings
 
 from ..core.layerdiffuse_reference import attention_shapes, drawn
 from .inside import sd15
@@ -227,8 +227,10 @@ def _sd15() -> tuple[Tensor, dict[str, list[int]]]:
     shapes = {name: list(value.shape) for name, value in unet.state_dict().items()}
     weights = sd15.unet_weights(shapes)
     unet.load_state_dict(weights, assign=True)
-    adapter = LayerAdapter(
-        AdapterSettings(**sd15.ADAPTER), sd15.adapter_weights(weights, "shared"), sd15.adapter_weights(weights, "foreground"))
+    adapter = LayerAdapter.from_weights(Adapter(
+        settings=AdapterSettings(**sd15.ADAPTER), layer_assign=torch.zeros(0, 768), context_layers={},
+        shared_kv=sd15.adapter_weights(weights, "shared"), foreground_kv=sd15.adapter_weights(weights, "foreground"),
+        cell_attention=sd15.cell_attention(weights)))
     embedding = LayeredEmbedding(
         sd15.embeddings(), tuple(TokenSpan(*one) for one in sd15.OWN_SPANS), tuple(TokenSpan(*one) for one in sd15.SPANS),
         TokenSpan(10, 0))

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from dreamlayer_core.cli.request import LayerPicture, parse_layer_pictures
+from dreamlayer_core.cli.request import LayerFile, parse_layer_files
 from dreamlayer_core.errors import InputError
 from dreamlayer_core.formats import load_trajectory
 from dreamlayer_core.sampling import FINAL
@@ -80,17 +80,17 @@ def test_hints_are_their_layers(generate: Any, plain: Tensor, files: Path) -> No
 
 
 @pytest.mark.parametrize(("text", "expected"), [
-    ("1=a.png", LayerPicture(layer=1, file=Path("a.png"))),
-    (" global = C:\\a b.png:0.25", LayerPicture(layer="global", file=Path("C:\\a b.png"), strength=0.25)),
+    ("1=a.png", LayerFile(layer=1, file=Path("a.png"))),
+    (" global = C:\\a b.png:0.25", LayerFile(layer="global", file=Path("C:\\a b.png"), strength=0.25)),
 ])
-def test_pictures_are_read_from_the_command_line(text: str, expected: LayerPicture) -> None:
-    assert parse_layer_pictures("--control", [text]) == (expected,)
+def test_pictures_are_read_from_the_command_line(text: str, expected: LayerFile) -> None:
+    assert parse_layer_files("--control", [text], "a.png") == (expected,)
 
 
 def test_what_is_no_picture_of_a_layer() -> None:
     for text in ("a.png", "x=a.png", "1=", "-1=a.png"):
-        with pytest.raises(InputError, match="give LAYER=PICTURE or LAYER=PICTURE:STRENGTH"):
-            parse_layer_pictures("--control", [text])
+        with pytest.raises(InputError, match="got --control .*; give LAYER=FILE or LAYER=FILE:STRENGTH, such as 1=a.png:0.8"):
+            parse_layer_files("--control", [text], "a.png")
 
 
 @pytest.mark.parametrize(("arguments", "words"), [

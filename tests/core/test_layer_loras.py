@@ -283,7 +283,7 @@ def test_the_command_line_takes_loras_and_notes_them(tiny_folder: Path, tiny_dre
     added = Run(tmp_path, "add", tmp_path / "out", "--prompt", "a box", "--position", "1", "--no-harmonize", "--views", "1",
                 "--json", "--out", tmp_path / "added").json()
     assert added["settings"]["loras"] == [f"2={lora}:0.8", f"global={lora}:1"]
-    for code, given, words in ((2, f"2={lora}", "got a LoRA for layer 2 of 2"), (2, "ball", "got a LoRA of 'ball'"),
+    for code, given, words in ((2, f"2={lora}", "got --lora for layer 2 of 2"), (2, "ball", "got --lora 'ball'"),
                                (1, f"1={tmp_path / 'none.safetensors'}", "none.safetensors")):
         Run(tmp_path, *arguments, "--lora", given, "--out", tmp_path / "other").assert_fails(code, words)
 

@@ -57,7 +57,8 @@ def test_commands_parse(line: str) -> None:
 
 def test_there_are_commands_of_every_kind() -> None:
     assert {line.split()[1] for line in lines("dreamlayer ")} == {
-        "generate", "flatten", "edit", "regenerate", "decompose", "plan", "scenes", "train", "export", "evaluate"}
+        "generate", "flatten", "edit", "regenerate", "decompose", "plan", "scenes", "evaluate"}
+    assert {line.split()[1] for line in lines("dreamlayer ", ROOT / "docs/model-card.md")} == {"scenes", "train", "export"}
     with pytest.raises(KeyError):
         parse("dreamlayer paint")
 

@@ -25,6 +25,7 @@ args.cpu = True
 
 import torch  # noqa: E402
 from graph import ROWS, Graph, denoise, draw  # noqa: E402
+from safetensors.torch import load_file  # noqa: E402
 
 import nodes as comfy_nodes  # noqa: E402
 
@@ -51,6 +52,19 @@ def module(pack):
 def core(module):
     """The pack's own copy of the core: `core("layers")` is its module dreamlayer_core.layers."""
     return lambda name: module(f"dreamlayer_core.{name}")
+
+
+@pytest.fixture
+def told(core):
+    """As pytest.raises, for the pack's own errors: `told("some", "words")`."""
+    return lambda *words, error="DreamLayerError": pytest.raises(
+        getattr(core("errors"), error), match="(?s)" + ".*".join(words))
+
+
+@pytest.fixture(scope="session")
+def reference():
+    """What the core made of the tests' inputs, see reference.py."""
+    return load_file(os.environ["DREAMLAYER_REFERENCE"])
 
 
 @pytest.fixture(autouse=True)

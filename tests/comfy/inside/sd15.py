@@ -14,7 +14,8 @@ CONFIG = {
     "up_block_types": ("UpBlock2D", *("CrossAttnUpBlock2D",) * 3),
 }
 ADAPTER = {
-    "base_family": "sd15", "cross_attention_dim": 768, "context_features": 1280, "num_context_layers": 0, "slots": 0}
+    "base_family": "sd15", "cross_attention_dim": 768, "context_features": 1280, "num_context_layers": 0, "slots": 0,
+    "cell_hidden": 32}
 ROWS, CELLS, STEPS, GUIDANCE = 4, 8, 10, 3.0
 SPANS, OWN_SPANS = ((1, 4), (5, 3), (8, 2)), ((1, 4), (1, 3), (1, 2))
 
@@ -39,6 +40,18 @@ def adapter_weights(unet: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
     """K and V of one set: near the base's."""
     return {name.removesuffix(".weight"): weight + 0.3 * random(f"{part} {name}", *weight.shape) * weight.shape[1] ** -0.5
             for name, weight in unet.items() if name.endswith(("to_k.weight", "to_v.weight"))}
+
+
+def cell_attention(unet: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Of an adapter that has it at every shared attention layer."""
+    hidden, found = ADAPTER["cell_hidden"], dict[str, Tensor]()
+    for name, weight in unet.items():
+        if name.startswith("up_blocks.") and name.endswith(".attn1.to_v.weight"):
+            site, channels = name.removesuffix(".to_v.weight"), len(weight)
+            shapes = {"query.weight": (hidden, channels), "key.weight": (hidden, channels), "value.weight": (hidden, channels),
+                      "output.weight": (channels, hidden), "roles": (2, 3, hidden), "mapped": (2, hidden)}
+            found |= {f"{site}.{part}": random(f"{site} {part}", *shape) * shape[-1] ** -0.5 for part, shape in shapes.items()}
+    return found
 
 
 def embeddings() -> Tensor:

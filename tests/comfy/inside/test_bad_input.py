@@ -13,13 +13,6 @@ from graph import apart, denoise, draw
 
 import nodes as comfy_nodes
 
-
-@pytest.fixture
-def told(core):
-    """As pytest.raises, for the pack's own errors."""
-    return lambda *parts: pytest.raises(core("errors").DreamLayerError, match="(?s)" + ".*".join(parts))
-
-
 # Before anything runs
 
 
@@ -198,7 +191,7 @@ def test_patched_twice(graph, patched, told):
 
 
 def test_start_after_end(graph, told):
-    with told("got a start of 0.6 after the end, 0.4"):
+    with told("got a start of 0.6 and an end of 0.4"):
         graph.patch(start_percent=0.6, end_percent=0.4)
 
 

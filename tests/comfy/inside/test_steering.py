@@ -29,11 +29,6 @@ def maps(graph, texts):
     return sampled
 
 
-@pytest.fixture
-def told(core):
-    return lambda *parts: pytest.raises(core("errors").DreamLayerError, match="(?s)" + ".*".join(parts))
-
-
 def half(side: str) -> torch.Tensor:
     """MASK of the left or the upper half."""
     mask = torch.zeros(1, 32, 32)
