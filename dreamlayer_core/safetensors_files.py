@@ -29,7 +29,7 @@ __all__ = ["FORMAT_VERSION", "about", "check_version", "parse_settings", "read_t
 
 FORMAT_VERSION = "1"
 
-_Settings = TypeVar("_Settings")
+_Settings = TypeVar("_Settings", bound="DataclassInstance")
 
 
 @contextmanager
