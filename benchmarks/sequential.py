@@ -1,6 +1,6 @@
 """A four-layer picture at once, against LayerDiffuse's way: one layer after the other, each with the picture so far.
 
-    python benchmarks/sequential.py [--part measured predicted] [--shapes small sd15] [--size 256] [--repeats 5]
+    python benchmarks/sequential.py [--part measured predicted] [--shapes small sd15] [--size PIXELS] [--repeats 5]
     python benchmarks/sequential.py --part measured --shapes sd15 --size 512 --device cuda
 
 Both over one UNet, guided, at equal steps. LayerDiffuse (Zhang and Agrawala 2024): the background alone, then each foreground
@@ -11,7 +11,7 @@ counted: LayerDiffuse's own weights a frame and its attention over frames, text 
 measured: one step of every kind in turns, each counted as often as a run has it; the ratio of the sums in every round, its
 median and quartiles. predicted: the same ratios by the floating point operations of SD1.5's shapes at 512x512, on no device.
 
---size: pixels a side. Weights are random: time does not depend on them. "small" is SD1.5's structure at a fifth of its width; at 256x256 attention
+Weights are random: time does not depend on them. "small" is SD1.5's structure at a fifth of its width; at 256x256 attention
 has about the share in it that it has in SD1.5 at 512x512.
 """
 

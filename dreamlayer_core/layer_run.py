@@ -15,7 +15,7 @@ from torch.nn import functional
 from .adapter import LayerAdapter
 from .attention.context import cross_attention_map, spatial_maps
 from .attention.refinement import refine_maps, weigh_tokens
-from .attention.shared import Attend, fuse_global, joint_attention, resize_map
+from .attention.shared import Attend, fuse_global, joint_attention, resize_map, shares_layers
 from .attention.steering import ContextSteering, steer_maps
 from .config import TRAINING_FREE, LayerAttentionConfig, MapRefinement
 from .errors import InputError, WeightsError
@@ -63,7 +63,7 @@ def choose_sites(
     context = tuple(n for n in stage if n.endswith("attn2"))
     return AttentionSites(
         all=tuple(names), context=context, context_self=tuple(n for n in stage if n.endswith("attn1")),
-        shared=tuple(n for n in names if n.startswith("up_blocks.") and n.endswith("attn1")),
+        shared=tuple(n for n in names if shares_layers(n)),
         context_channels=channels(context[0]) if context else 0)
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from .attention.cells import CELL_HEADS, CellAttention
 from .attention.context_layers import ContextAwareLayers
+from .attention.shared import shares_layers
 from .errors import InputError, WeightsError
 from .file_kinds import expect
 from .safetensors_files import FORMAT_VERSION, about, check_version, parse_settings, read_tensors, write_tensors
@@ -190,9 +191,7 @@ def check_fit(adapter: Adapter, projections: Mapping[str, Sequence[int]], *, bas
     for part, tensors in (("shared_kv", adapter.shared_kv), ("foreground_kv", adapter.foreground_kv)):
         if tensors:
             check_shapes(_prefixed(part, tensors), _prefixed(part, expected))
-    # The layers of Eq. 10, see `choose_sites`.
-    shared = {name.removesuffix(".to_v"): shape[0] for name, shape in expected.items()
-              if name.startswith("up_blocks.") and name.endswith(".attn1.to_v")}
+    shared = {site: shape[0] for name, shape in expected.items() if shares_layers(site := name.removesuffix(".to_v"))}
     for site in sorted(shared | adapter.cell_channels) if adapter.cell_channels else ():
         if (found := adapter.cell_channels.get(site)) != (wanted := shared.get(site)):
             raise WeightsError(

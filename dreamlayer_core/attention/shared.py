@@ -13,12 +13,17 @@ from torch.nn import functional
 from ..errors import InputError
 
 __all__ = ["Attend", "fuse_global", "in_chunks", "join_rows", "joint_attention", "own_attention", "pool_tokens", "resize_map",
-           "split_rows"]
+           "shares_layers", "split_rows"]
 
 Attend = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
 """Tokens (b, n, heads * d) of queries, keys and values, and what is added to the scores, (b or 1, 1, 1, keys) or None."""
 
 _SCORE_BYTES = 12  # of one query and key
+
+
+def shares_layers(name: str) -> bool:
+    """Whether an attention layer, by its name in diffusers' UNet, is one of those that Eq. 9-11 act on."""
+    return name.startswith("up_blocks.") and name.endswith("attn1")
 
 
 def fuse_global(tokens: Tensor, maps: Tensor) -> Tensor:
