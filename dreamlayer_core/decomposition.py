@@ -121,7 +121,9 @@ def decompose(
     marks.append(time.perf_counter())
     found = invert_pictures(model, clean, embeddings, stacks, sampling.steps, config, attention, steered, on_step)
     marks.append(time.perf_counter())
-    with layer_attention(model.unet, embeddings, attention, model.adapter, steering=steered, additions=model.additions) as run:
+    with layer_attention(
+            model.unet, embeddings, attention, model.adapter, steering=steered,
+            additions=model.row_additions(clean.shape[1] - 2)) as run:
         denoise = Guided(model, run, embeddings, stacks, sampling)
         latents, trajectory = sample_back(denoise, found, keep=harmonization, keep_all=keep_all, on_step=on_step)
         maps = denoise.context_map
@@ -145,7 +147,7 @@ def invert_pictures(
     """Invert latents (stacks, rows, c, h, w) under the prompts of their rows, with the masked joint attention."""
     mask = joint_mask(config, model.device)
     with layer_attention(model.unet, embeddings, attention, model.adapter, mask=mask, steering=steering,
-                         additions=model.additions) as run:
+                         additions=model.row_additions(clean.shape[1] - 2)) as run:
         denoise = Guided(model, run, embeddings, stacks, SamplingConfig(steps=steps, guidance=config.guidance))
         return invert(denoise, clean, model.schedule, steps, config, on_step=on_step)
 

@@ -7,9 +7,10 @@ the frames of one picture. SDXL: weight patches. In DreamLayer, weights of one f
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from typing import Any, cast
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any, Literal, cast
 
 import torch
 from einops import rearrange
@@ -21,8 +22,8 @@ from .layerdiffuse_encoder import silu_convolutions, widening_strides
 from .row_weights import RowAddition, RowDelta, Rows, row_weights
 from .unet_names import ldm_names
 
-__all__ = ["PARTS", "ControlEncoder", "FrameSite", "LayerDiffuse", "LayerDiffuseAttention", "LayerDiffusePatches",
-           "TemporalAttention", "frame_attention"]
+__all__ = ["PARTS", "ControlEncoder", "FrameSite", "Given", "LayerDiffuse", "LayerDiffuseAttention", "LayerDiffusePatches",
+           "Signals", "TemporalAttention", "frame_attention"]
 
 PARTS = {"to_q": "to_q", "to_k": "to_k", "to_v": "to_v", "to_out": "to_out.0"}
 """Projection in a file -> module of an attention layer."""
@@ -49,11 +50,12 @@ class TemporalAttention(nn.Module):
 
 
 class ControlEncoder(nn.Module):
-    """A control picture -> features at an 8th (as published), a 16th, … of its size."""
+    """A control picture -> features at an 8th (as published), a 16th, … of its size. ``scale``: 8, pixels per latent cell."""
 
     def __init__(self, first: Sequence[int], others: Sequence[Sequence[int]]) -> None:
         super().__init__()
-        self.blocks_0 = silu_convolutions(first, widening_strides(first))
+        self.scale = prod(strides := widening_strides(first))
+        self.blocks_0 = silu_convolutions(first, strides)
         for number, widths in enumerate(others, 1):
             self.add_module(f"blocks_{number}", silu_convolutions(widths, (2, *(1 for _ in widths[2:]))))
 
@@ -90,41 +92,53 @@ class FrameSite(nn.Module):
                 for part, module in PARTS.items()}
 
 
+Signals = Callable[[int], Tensor]
+"""Features (1, c, h, w) of a control picture at the stage that has so many cells."""
+
+
+Given = Literal["background", "foreground"]
+"""The finished layer that conditional weights go by: its control picture, on gray where it is transparent."""
+
+Heads = Callable[[str], int]
+"""Of an attention layer, by its name."""
+
+
 @dataclass(kw_only=True, eq=False)
 class _AfterAttention:
-    """What rows add after an attention layer: the control that its input has, and the temporal part of their sum."""
+    """What rows add after an attention layer: the temporal part of its input and output."""
 
     rows: Rows
     site: FrameSite
     heads: int | None = None
-    signals: Mapping[int, Tensor] | None = None
-    _control: Tensor | None = None
 
     def check(self, module: nn.Module) -> None:
         pass  # its widths are those of the projections
 
     def add(self, output: Tensor, source: Tensor) -> None:
-        own = self.site.temporal(source + output, self.heads)
-        output.add_(own if self.signals is None else own + self.control(source))
+        output.add_(self.site.temporal(source + output, self.heads))
 
-    def control(self, tokens: Tensor) -> Tensor:
-        """(frames, n, c): the same at every step, so made once."""
-        if self._control is None or self._control.shape[1] != tokens.shape[-2]:
-            made = [convolve(self._features(tokens.shape[-2])) for convolve in self.site.control]
-            self._control = rearrange(torch.cat(made), "frame c h w -> frame (h w) c").to(tokens)
-        return self._control
 
-    def _features(self, cells: int) -> Tensor:
-        if cells not in (signals := self.signals or {}):
-            raise InputError(
-                f"got latents with a stage of {cells} cells, but a control picture with stages of {sorted(signals)}; "
-                "give a picture of the size that the latents decode to")
-        return signals[cells]
+@dataclass(kw_only=True, eq=False)
+class _Controlled(_AfterAttention):
+    """The same, and the control: added to the layer's input, and to its output."""
 
-    def before(self, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        """A hook: the control is added to the input of the layer."""
-        tokens = cast(Tensor, inputs[0]).unflatten(0, (-1, len(self.site.control)))
-        return ((tokens + self.control(tokens)).flatten(0, 1), *inputs[1:])
+    signals: Signals
+    _made: dict[int, Tensor] = field(default_factory=lambda: dict[int, Tensor]())  # the same at every step
+
+    def add_input(self, source: Tensor) -> None:
+        source.add_(self._control(source))
+
+    def add(self, output: Tensor, source: Tensor) -> None:
+        super().add(output, source)
+        output.add_(self._control(source))
+
+    def _control(self, tokens: Tensor) -> Tensor:
+        """(frames, n, c)."""
+        cells = tokens.shape[-2]
+        if cells not in self._made:
+            made = torch.cat([convolve(self.signals(cells)) for convolve in self.site.control])
+            self._made[cells] = rearrange(made, "frame c h w -> frame (h w) c").to(tokens)
+        return self._made[cells]
 
 
 class LayerDiffuseAttention(nn.Module):
@@ -146,6 +160,24 @@ class LayerDiffuseAttention(nn.Module):
     def _sites(self) -> list[FrameSite]:
         return cast("list[FrameSite]", list(self.sites))
 
+    def signals(self, picture: Tensor) -> Signals:
+        """What a control picture (3, H, W) in [0, 1] says to conditional weights; InputError for others.
+
+        Called, it raises InputError for stages of another size than the picture's.
+        """
+        if self.encoder is None:
+            raise InputError("got weights without a control and a picture; leave it out")
+        found = cast("dict[int, Tensor]", self.encoder(picture))
+
+        def at(cells: int) -> Tensor:
+            if cells not in found:
+                raise InputError(
+                    f"got latents with a stage of {cells} cells, but a control picture with stages of {sorted(found)}; "
+                    "give a picture of the size that the latents decode to")
+            return found[cells]
+
+        return at
+
     def named_sites(self, names: Sequence[str]) -> list[tuple[str, FrameSite]]:
         """Attention layers of a UNet, under diffusers' names, with their weights. WeightsError for another number."""
         ordered = sorted(names, key=lambda name: name.startswith("mid_block"))
@@ -160,24 +192,47 @@ class LayerDiffuseAttention(nn.Module):
         if self.frames != 1:
             raise WeightsError(
                 f"weights of {self.frames} frames, which belong together as the rows of one picture; for single rows "
-                "give layer_sd15_transparent_attn, or use these with layerdiffuse_attention")
+                "give layer_sd15_transparent_attn")
+        return self._added(names, rows)
+
+    def frame_additions(
+        self, names: Sequence[str], heads: Heads, rows: range, *, order: Sequence[int] | None = None, signals: Signals | None = None
+    ) -> dict[str, list[RowAddition]]:
+        """What ``rows`` add that are the frames of one picture, joined: in their order, or row i is frame ``order[i]``.
+
+        ``signals`` are what conditional weights go by; without, they raise InputError.
+        """
+        if signals is None and self.encoder is not None:
+            raise InputError("got conditional weights without a picture; give the foreground or background")
+        return self._added(names, rows, heads=heads if self.frames > 1 else None, order=order, signals=signals)
+
+    def stack_additions(
+        self, names: Sequence[str], heads: Heads, foregrounds: int, *, given: Given = "background", signals: Signals | None = None
+    ) -> dict[str, list[RowAddition]]:
+        """What rows of a stack add, bottom to top, the whole last: weights of one frame at its foregrounds, of several at all of its rows
+        but the ``given`` one, whose ``signals`` they go by. Raises InputError for several frames and stacks of more than one
+        foreground, and as `frame_additions`.
+        """
+        if self.frames == 1:
+            return self.additions(names)
+        if foregrounds != 1:
+            raise InputError(
+                f"got LayerDiffuse's weights of {self.frames} frames for a picture of {foregrounds} foregrounds; they are for one: give one "
+                "foreground, or layer_sd15_transparent_attn")
+        if self.encoder is None:  # the foreground is the first frame, but the second row
+            return self.frame_additions(names, heads, range(3), order=(1, 0, 2))
+        return self.frame_additions(names, heads, range(0, 3, 2) if given == "foreground" else range(1, 3), signals=signals)
+
+    def _added(
+        self, names: Sequence[str], rows: Rows, *, heads: Heads | None = None, order: Sequence[int] | None = None,
+        signals: Signals | None = None,
+    ) -> dict[str, list[RowAddition]]:
         found = dict[str, list[RowAddition]]()
         for name, site in self.named_sites(names):
-            found |= site.deltas(name, rows)
-            found[name] = [_AfterAttention(rows=rows, site=site)]
-        return found
-
-    def joint_additions(self, names: Sequence[str], heads: Callable[[str], int]) -> dict[str, list[RowAddition]]:
-        """What all rows of a stack of one foreground add: background, foreground and whole are the frames. ``heads`` of a layer.
-
-        WeightsError for weights that are not joint ones.
-        """
-        if self.frames != 3:
-            raise WeightsError(f"weights of {self.frames} frames for stacks of three rows; give layer_sd15_joint")
-        found, rows = dict[str, list[RowAddition]](), range(3)
-        for name, site in self.named_sites(names):
-            found |= site.deltas(name, rows, order=(1, 0, 2))  # the foreground is the first frame, but the second row
-            found[name] = [_AfterAttention(rows=rows, site=site, heads=heads(name))]
+            found |= site.deltas(name, rows, order)
+            own = heads and heads(name)
+            found[name] = [_AfterAttention(rows=rows, site=site, heads=own) if signals is None
+                           else _Controlled(rows=rows, site=site, heads=own, signals=signals)]
         return found
 
 
@@ -214,17 +269,7 @@ def frame_attention(
     weights, on gray where it is transparent. Raises InputError for a picture too many or too few, WeightsError for
     weights that do not fit.
     """
-    if (picture is None) != (weights.encoder is None):
-        raise InputError("got weights without a control and a picture; leave it out" if weights.encoder is None
-                         else "got conditional weights without a picture; give the foreground or background")
-    signals = None if weights.encoder is None or picture is None else weights.encoder(picture)
-    rows, additions, controls = range(weights.frames), dict[str, list[RowAddition]](), dict[str, _AfterAttention]()
-    for name, site in weights.named_sites(names):
-        heads = int(cast(Any, model.get_submodule(name)).heads) if weights.frames > 1 else None
-        controls[name] = _AfterAttention(rows=rows, site=site, heads=heads, signals=signals)
-        additions |= {**site.deltas(name, rows), name: [controls[name]]}
-    with ExitStack() as undo:
-        undo.enter_context(row_weights(model, additions, weights.frames))
-        for name in controls if signals is not None else ():
-            undo.callback(model.get_submodule(name).register_forward_pre_hook(controls[name].before).remove)
+    rows, signals = range(weights.frames), picture if picture is None else weights.signals(picture)
+    additions = weights.frame_additions(names, lambda name: int(cast(Any, model.get_submodule(name)).heads), rows, signals=signals)
+    with row_weights(model, additions, len(rows)):
         yield

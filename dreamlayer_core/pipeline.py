@@ -84,7 +84,7 @@ class DreamLayer:
     schedule: NoiseSchedule
     decoder: TransparentDecoder
     adapter: LayerAdapter | None = None
-    layerdiffuse: LayerDiffuse | None = None  # weights of the foreground rows
+    layerdiffuse: LayerDiffuse | None = None  # weights of single rows, see `layerdiffuse_additions`
     encoder: TransparentEncoder | None = None
     tiling: TilingConfig = TilingConfig()
 
@@ -97,7 +97,7 @@ class DreamLayer:
             raise WeightsError(
                 f"a transparent encoder for {self.encoder.latent_scale} pixels per latent cell, but the VAE has "
                 f"{self.vae_scale}; give the encoder that was made for this VAE")
-        check_additions(self.unet, self.additions, 3)
+        check_additions(self.unet, self.row_additions(1), 3)
         if self.adapter is not None:
             check_prediction(self.adapter.settings, self.schedule.prediction_type)
             check_adapter(self.unet, self.adapter)
@@ -138,10 +138,12 @@ class DreamLayer:
         with about(chosen):
             return replace(made, adapter=LayerAdapter.from_weights(loaded).to(device, dtype))
 
-    @property
-    def additions(self) -> dict[str, list[RowAddition]]:
-        """What the foreground rows have of weights of their own, by module of the UNet, but for the adapter's."""
-        return {} if self.layerdiffuse is None else layerdiffuse_additions(self.unet, self.layerdiffuse)
+    def row_additions(self, foregrounds: int) -> dict[str, list[RowAddition]]:
+        """What rows of stacks of so many foregrounds have of weights of their own, by module of the UNet, but for the adapter's.
+
+        Raises InputError for LayerDiffuse's weights of several frames and more than one foreground.
+        """
+        return {} if self.layerdiffuse is None else layerdiffuse_additions(self.unet, self.layerdiffuse, foregrounds)
 
     @property
     def device(self) -> torch.device:
@@ -193,7 +195,7 @@ class DreamLayer:
         fitted = fit_controls(controls, self.unet, shape[0], (width, height), grid, self.vae_scale)
         with layer_attention(
                 self.unet, embeddings, attention, self.adapter, steering=steered,
-                additions=joined_additions(additions or {}, self.additions)) as run:
+                additions=joined_additions(additions or {}, self.row_additions(shape[0] - 2))) as run:
             if attention.caca and (note := unreached(stepper, run.threshold)):
                 _log.warning(note)
             denoise = Guided(self, run, embeddings, stacks, sampling, controls=fitted)

@@ -157,7 +157,7 @@ def _draw(
     if strength != 1:
         started = start_rows(model.schedule, cut.latents[FINAL], noise, stepper.timesteps, {target: strength})
         replay = _joined(replay, started)
-    additions = joined_additions(own.additions, model.additions)
+    additions = joined_additions(own.additions, model.row_additions(shape[1] - 2))
     with layer_attention(model.unet, embeddings, settings.attention, model.adapter, additions=additions) as run:
         denoise = Guided(model, run, embeddings, [prompts], settings.sampling.of_rows(left))
         latents, kept = sample_layers(

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol, cast
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -17,15 +17,15 @@ from torch.nn import functional
 
 from .errors import InputError, WeightsError
 
-__all__ = ["Additions", "RowAddition", "RowConvolution", "RowDelta", "Rows", "add_rows", "check_additions", "joined_additions",
-           "row_weights", "select_rows", "shown_additions"]
+__all__ = ["Additions", "RowAddition", "RowConvolution", "RowDelta", "RowInput", "Rows", "add_input_rows", "add_rows",
+           "check_additions", "joined_additions", "row_weights", "select_rows", "shown_additions"]
 
 Rows = Literal["background", "foreground", "global"] | int | range
 """Which rows of a stack: those of a role, one by its index from the bottom, or some at equal distances."""
 
 
 class RowAddition(Protocol):
-    """What some rows add to the output of a module."""
+    """What some rows add to the output of a module. A dataclass: for stacks of other rows, ``rows`` are replaced."""
 
     @property
     def rows(self) -> Rows: ...
@@ -36,6 +36,15 @@ class RowAddition(Protocol):
 
     def add(self, output: Tensor, source: Tensor) -> None:
         """Add in place to ``output``, the module's of ``source``; both (stacks, R, …), the chosen rows alone."""
+        ...
+
+
+@runtime_checkable
+class RowInput(RowAddition, Protocol):
+    """An addition that some rows also make to the input of the module; its ``source`` has it then."""
+
+    def add_input(self, source: Tensor) -> None:
+        """Add in place to ``source`` (stacks, R, …), the chosen rows alone."""
         ...
 
 
@@ -96,20 +105,6 @@ class RowConvolution:
         output.add_(own.unflatten(0, source.shape[:2]), alpha=self.scale)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Moved:
-    """An addition for rows that stand elsewhere."""
-
-    rows: Rows
-    addition: RowAddition
-
-    def check(self, module: nn.Module) -> None:
-        self.addition.check(module)
-
-    def add(self, output: Tensor, source: Tensor) -> None:
-        self.addition.add(output, source)
-
-
 def joined_additions(*several: Additions) -> dict[str, list[RowAddition]]:
     """All of them; at a module in this order."""
     joined = dict[str, list[RowAddition]]()
@@ -132,10 +127,11 @@ def shown_additions(additions: Additions, shown: Sequence[int], height: int) -> 
 def _moved(addition: RowAddition, shown: Sequence[int], height: int) -> list[RowAddition]:
     chosen = range(height)[select_rows(addition.rows, height)]
     places = [place for place, row in enumerate(shown) if row in chosen]
-    if not isinstance(addition.rows, range):
-        return [_Moved(rows=place, addition=addition) for place in places]
-    together = range(places[0], places[-1] + 1, chosen.step) if len(places) == len(chosen) else range(0)
-    return [_Moved(rows=together, addition=addition)] if places and list(together) == places else []
+    moved: list[Rows] = list(places)
+    if isinstance(addition.rows, range):
+        together = range(places[0], places[-1] + 1, chosen.step) if len(places) == len(chosen) else range(0)
+        moved = [together] if places and list(together) == places else []
+    return [replace(cast(Any, addition), rows=rows) for rows in moved]
 
 
 def _projected(tokens: Tensor, weight: Tensor) -> Tensor:
@@ -163,14 +159,28 @@ def add_rows(output: Tensor, source: Tensor, additions: Sequence[RowAddition], h
 
     Raises InputError for a batch that is not made of whole stacks.
     """
-    if len(output) % height:
-        raise InputError(f"got {len(output)} rows; give whole stacks, of {height} rows each")
-    stacked, sources = output.unflatten(0, (-1, height)), source.unflatten(0, (-1, height))
+    stacked, sources = _stacked(output, height), _stacked(source, height)
     for addition in additions:
         chosen = select_rows(addition.rows, height)
         if chosen.start < chosen.stop:
             addition.add(stacked[:, chosen], sources[:, chosen])
     return output
+
+
+def add_input_rows(source: Tensor, additions: Sequence[RowAddition], height: int) -> Tensor:
+    """A module's input ((stacks rows), …) with what rows add to it: a copy, or itself where they add nothing. Raises as `add_rows`."""
+    own = [one for one in additions if isinstance(one, RowInput)]
+    if own:
+        source = source.clone()
+    for addition in own:
+        addition.add_input(_stacked(source, height)[:, select_rows(addition.rows, height)])
+    return source
+
+
+def _stacked(batch: Tensor, height: int) -> Tensor:
+    if len(batch) % height:
+        raise InputError(f"got {len(batch)} rows; give whole stacks, of {height} rows each")
+    return batch.unflatten(0, (-1, height))
 
 
 @contextmanager
@@ -184,6 +194,8 @@ def row_weights(model: nn.Module, additions: Additions, height: int) -> Generato
     modules = check_additions(model, additions, height)
     with ExitStack() as undo:
         for name, own in additions.items():
+            if any(isinstance(one, RowInput) for one in own):
+                undo.callback(modules[name].register_forward_pre_hook(_input_hook(own, height)).remove)
             undo.callback(modules[name].register_forward_hook(_hook(own, height)).remove)
         yield
 
@@ -210,5 +222,12 @@ def _module(model: nn.Module, name: str, additions: Sequence[RowAddition], heigh
 def _hook(additions: Sequence[RowAddition], height: int) -> Any:
     def add(_: nn.Module, inputs: tuple[Any, ...], output: object) -> Tensor:
         return add_rows(cast(Tensor, output), cast(Tensor, inputs[0]), additions, height)
+
+    return add
+
+
+def _input_hook(additions: Sequence[RowAddition], height: int) -> Any:
+    def add(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (add_input_rows(cast(Tensor, inputs[0]), additions, height), *inputs[1:])
 
     return add

@@ -10,9 +10,12 @@ import comfy.model_patcher
 import comfy.sd
 import folder_paths
 from comfy_api.latest import io
-from torch import nn
+from torch import Tensor, nn
 
+from ..dreamlayer_core.composite import gray_fill
+from ..dreamlayer_core.errors import InputError
 from ..dreamlayer_core.layer_loras import load_lora
+from ..dreamlayer_core.layerdiffuse import Given
 from ..dreamlayer_core.layerdiffuse_files import load_layerdiffuse
 from ..dreamlayer_core.prompts import MAX_FOREGROUNDS
 from ..dreamlayer_core.row_weights import Additions
@@ -90,23 +93,38 @@ class LayerDiffuseAttention(io.ComfyNode):
             display_name="LayerDiffuse Attention (DreamLayer)",
             category=_CATEGORY,
             description="LayerDiffuse's attention weights on the foreground rows, so that a base model without an adapter paints single "
-                        "things: layer_sd15_transparent_attn or layer_xl_transparent_attn. layer_sd15_joint is for pictures of one "
-                        "foreground, all of whose rows it joins.",
-            search_aliases=["dreamlayer", "layer diffuse apply", "layerdiffuse", "transparent attention", "joint"],
+                        "things: layer_sd15_transparent_attn or layer_xl_transparent_attn. For pictures of one foreground: "
+                        "layer_sd15_joint joins all rows; layer_sd15_bg2fg and layer_sd15_fg2bg go by a finished background or foreground.",
+            search_aliases=["dreamlayer", "layer diffuse apply", "layerdiffuse", "transparent attention", "joint", "fg2bg", "bg2fg"],
             inputs=[
                 io.Model.Input("model", tooltip="A model of Stable Diffusion 1.x or XL, patched or not."),
                 io.Combo.Input("weights_name", options=folder_paths.get_filename_list(_ATTENTION),
                                tooltip="A .safetensors file in models/layer_model, made for the base model."),
+                io.Image.Input("picture", optional=True,
+                               tooltip="The finished layer, for layer_sd15_bg2fg and layer_sd15_fg2bg; what is transparent becomes gray."),
+                io.Combo.Input("given", options=["background", "foreground"], default="background", optional=True, advanced=True,
+                               tooltip="Which layer the picture shows: the background for layer_sd15_bg2fg, the foreground for "
+                                       "layer_sd15_fg2bg. The files are alike, so that the wrong one cannot be told."),
             ],
             outputs=[io.Model.Output("model", display_name="model", tooltip="For Patch Model or Layered KSampler.")],
         )
 
     @classmethod
-    def execute(cls, model: comfy.model_patcher.ModelPatcher, weights_name: str) -> io.NodeOutput:
+    def execute(
+        cls, model: comfy.model_patcher.ModelPatcher, weights_name: str, picture: Tensor | None = None, given: Given = "background"
+    ) -> io.NodeOutput:
         path = Path(folder_paths.get_full_path_or_raise(_ATTENTION, weights_name))
-        weights = load_layerdiffuse(path)
+        weights, control = load_layerdiffuse(path), picture if picture is None else _on_gray(picture)
         with about(path):
-            return io.NodeOutput(patch_rows(model, layerdiffuse_source(weights), weights))
+            return io.NodeOutput(patch_rows(model, layerdiffuse_source(weights, control, given), weights))
+
+
+def _on_gray(picture: Tensor) -> Tensor:
+    """IMAGE (1, H, W, 3 or 4) -> (3, H, W). InputError for a batch of several."""
+    if len(picture) != 1:
+        raise InputError(f"got {len(picture)} pictures of a finished layer; give one")
+    channels = picture[0].movedim(-1, 0)
+    return channels if len(channels) == 3 else gray_fill(channels[:3], channels[3:])
 
 
 NODES: list[type[io.ComfyNode]] = [LayerLora, LayerDiffuseAttention]

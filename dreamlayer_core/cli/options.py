@@ -35,7 +35,7 @@ LayerDecoder = Annotated[
     Path | None, typer.Option(help="A transparent decoder's file, where the model has none; LayerDiffuse's will do.")
 ]
 LayerDiffuse = Annotated[
-    Path | None, typer.Option(help="LayerDiffuse's attention weights for the foregrounds: layer_sd15_ or layer_xl_transparent_attn.")
+    Path | None, typer.Option(help="LayerDiffuse's attention weights for the foregrounds: layer_sd15_ or layer_xl_transparent_attn; or layer_sd15_joint, for one foreground.")
 ]
 LayerEncoder = Annotated[
     Path | None, typer.Option(help="LayerDiffuse's transparent encoder, for layers that are edited from their pixels later.")

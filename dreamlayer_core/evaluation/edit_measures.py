@@ -158,7 +158,7 @@ class Editor:
             found = invert_pictures(self.model, clean, embeddings, prompts, self.sampling.steps, config, attention)
             mask = joint_mask(config, self.model.device)
             with layer_attention(self.model.unet, embeddings, attention, self.model.adapter, mask=mask,
-                                 additions=self.model.additions) as run:
+                                 additions=self.model.row_additions(clean.shape[1] - 2)) as run:
                 sampling = replace(self.sampling, guidance=guidance)
                 back, _ = sample_back(Guided(self.model, run, embeddings, prompts, sampling), found)
             values[f"round_trip_{guidance:g}"] = [relative_error(back[:, -1:], clean[:, -1:])]

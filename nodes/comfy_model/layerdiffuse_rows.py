@@ -4,40 +4,60 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
-from torch import nn
+import comfy.utils
+from torch import Tensor, nn
 
-from ...dreamlayer_core.errors import InputError, WeightsError
-from ...dreamlayer_core.layerdiffuse import LayerDiffuse, LayerDiffusePatches
+from ...dreamlayer_core.errors import InputError
+from ...dreamlayer_core.layerdiffuse import (
+    ControlEncoder,
+    Given,
+    LayerDiffuse,
+    LayerDiffuseAttention,
+    LayerDiffusePatches,
+    Signals,
+)
 from ...dreamlayer_core.row_weights import Additions
 from .row_patch import RowCall, Source
 
 __all__ = ["layerdiffuse_source"]
 
-_JOINT = 3  # frames, and rows of a picture of one foreground
 
+def layerdiffuse_source(weights: LayerDiffuse, picture: Tensor | None = None, given: Given = "background") -> Source:
+    """For ``patch_rows``: of foreground rows; weights of several frames are of a picture of one foreground.
 
-def layerdiffuse_source(weights: LayerDiffuse) -> Source:
-    """For ``patch_rows``: of foreground rows; joint weights are of all rows where there is one foreground (InputError elsewhere).
-
-    Called, it raises WeightsError for conditional weights, and for those of another base.
+    ``picture`` (3, H, W) in [0, 1] on gray is the ``given`` layer that conditional weights go by, fitted to the latents. Called, it
+    raises InputError for more foregrounds, and for a picture too many or too few; WeightsError for weights of another base.
     """
-    return partial(_additions, weights)
+    return partial(_additions, weights, picture, given)
 
 
-def _additions(weights: LayerDiffuse, modules: Mapping[str, nn.Module], call: RowCall) -> Additions:
+def _additions(
+    weights: LayerDiffuse, picture: Tensor | None, given: Given, modules: Mapping[str, nn.Module], call: RowCall
+) -> Additions:
+    controlled = isinstance(weights, LayerDiffuseAttention) and weights.encoder is not None
+    if picture is not None and not controlled:
+        raise InputError("got a picture, and weights of LayerDiffuse that go by none; leave the picture out")
     if isinstance(weights, LayerDiffusePatches):
         return weights.additions(list(modules))
     sites: dict[str, Any] = {name: module for name, module in modules.items() if name.endswith((".attn1", ".attn2"))}
-    if weights.encoder is not None:
-        raise WeightsError(
-            "conditional weights of LayerDiffuse, which go by a finished background or foreground; give layer_sd15_transparent_attn, "
-            "or layer_sd15_joint for pictures of one foreground")
-    if weights.frames != _JOINT:
-        return weights.additions(list(sites))
-    if call.height not in (0, 1, _JOINT):
-        raise InputError(
-            f"got joint weights of LayerDiffuse for a picture of {call.height - 2} foregrounds; they are for one: plan one foreground, or give "
-            "layer_sd15_transparent_attn")
-    return weights.joint_additions(list(sites), lambda name: int(sites[name].heads))
+    layers = call.height - 2 if call.height > 1 else 1  # those of a lone row stay out
+    return weights.stack_additions(
+        list(sites), lambda name: int(sites[name].heads), layers, given=given,
+        signals=picture if picture is None else _Fitted(weights, picture, call))
+
+
+class _Fitted:
+    """A control picture at the size of the latents that are sampled: its middle in their shape."""
+
+    def __init__(self, weights: LayerDiffuseAttention, picture: Tensor, call: RowCall) -> None:
+        self._weights, self._picture, self._call = weights, picture, call
+        self._made = dict[tuple[int, int], Signals]()
+
+    def __call__(self, cells: int) -> Tensor:
+        if (size := self._call.size) not in self._made:
+            height, width = (side * cast(ControlEncoder, self._weights.encoder).scale for side in size)
+            fitted = comfy.utils.common_upscale(self._picture[None], width, height, "bilinear", "center")[0]
+            self._made[size] = self._weights.signals(fitted.to(next(self._weights.parameters()).device))
+        return self._made[size](cells)

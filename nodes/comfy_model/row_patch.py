@@ -19,7 +19,15 @@ from torch import Tensor, nn
 
 from ...dreamlayer_core.errors import InputError
 from ...dreamlayer_core.prompts import MAX_FOREGROUNDS
-from ...dreamlayer_core.row_weights import Additions, RowAddition, add_rows, check_additions, joined_additions
+from ...dreamlayer_core.row_weights import (
+    Additions,
+    RowAddition,
+    RowInput,
+    add_input_rows,
+    add_rows,
+    check_additions,
+    joined_additions,
+)
 from .calls import run_height
 from .sites import find_modules
 
@@ -35,6 +43,7 @@ class RowCall:
     """The call of the UNet that is in progress; the same object for all calls of a run."""
 
     height: int = 0  # rows of every stack, 1 where there are no layers; 0 while nothing is sampled, only checked
+    size: tuple[int, int] = (0, 0)  # of its latents, (height, width)
     options: Mapping[str, Any] = field(default_factory=lambda: dict[str, Any]())  # its transformer options
 
 
@@ -129,7 +138,7 @@ class _RowRun:
 
     def __init__(self, patch: _RowPatch, height: int) -> None:
         self.patch, self.height = patch, height
-        self.bound: dict[nn.Module, tuple[RowCall, Additions, dict[str, nn.Module]]] = {}  # by UNet: one a device
+        self.bound: dict[nn.Module, tuple[RowCall, Additions]] = {}  # by UNet: one a device
 
     def diffusion_model(
         self, executor: Any, x: Tensor, timesteps: Tensor, context: Any, y: Any, control: Any, options: dict[str, Any],
@@ -139,21 +148,22 @@ class _RowRun:
         unet: nn.Module = executor.class_obj
         if unet not in self.bound:
             self.bound[unet] = self._bind(unet)
-        call, additions, modules = self.bound[unet]
-        call.options = options
+        call, additions = self.bound[unet]
+        call.options, call.size = options, (x.shape[-2], x.shape[-1])
         with ExitStack() as undo:
             for name, own in additions.items():
-                undo.enter_context(_hooked(name, modules[name], _Rows(own, self.height, len(x))))
+                undo.enter_context(_hooked(unet, name, _Rows(own, self.height, len(x))))
             return executor(x, timesteps, context, y, control, options, **extra)
 
-    def _bind(self, unet: nn.Module) -> tuple[RowCall, Additions, dict[str, nn.Module]]:
+    def _bind(self, unet: nn.Module) -> tuple[RowCall, Additions]:
         call = RowCall(height=self.height)
         named = joined_additions(*(_named(source, self.patch.names, unet, call) for source in self.patch.sources))
         if self.height == 1:
             named = {name: [one for one in own if one.rows == "global"] for name, own in named.items()}
         self._check_layers(named)
         named = {name: own for name, own in named.items() if own}
-        return call, named, check_additions(unet, named, self.height)
+        check_additions(unet, named, self.height)
+        return call, named
 
     def _check_layers(self, additions: Additions) -> None:
         """A number is a layer's, never the whole picture's."""
@@ -174,21 +184,32 @@ class _Rows:
     def keep(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
         self.source = inputs[0]
 
+    def add_input(self, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+        self._check(output)
+        return add_input_rows(output, self.additions, self.height)
+
     def add(self, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
         source = inputs[0] if self.source is None else self.source
-        if len(output) != self.rows:
-            raise InputError(
-                f"another node makes {len(output)} pieces of a call of {self.rows} latents (HyperTile does), in which the "
-                "rows of layers cannot be told; remove that node, or the weights of single layers")
+        self._check(output)
         self.source = None
         return add_rows(output, source, self.additions, self.height)
 
+    def _check(self, batch: Tensor) -> None:
+        if len(batch) != self.rows:
+            raise InputError(
+                f"another node makes {len(batch)} pieces of a call of {self.rows} latents (HyperTile does), in which the "
+                "rows of layers cannot be told; remove that node, or the weights of single layers")
+
 
 @contextmanager
-def _hooked(name: str, module: Any, rows: _Rows) -> Generator[None]:
+def _hooked(unet: nn.Module, name: str, rows: _Rows) -> Generator[None]:
+    module: Any = unet.get_submodule(name)
     with ExitStack() as undo:
         if name.endswith((".attn1", ".attn2")):
             # Where its attention is replaced, ComfyUI calls the projections, and never the layer itself.
+            if any(isinstance(one, RowInput) for one in rows.additions):
+                norm = unet.get_submodule(f"{name[:-len('attn1')]}norm{name[-1]}")  # what the layer takes, before any patch sees it
+                undo.callback(norm.register_forward_hook(rows.add_input).remove)
             undo.callback(module.to_q.register_forward_pre_hook(rows.keep).remove)
             module = module.to_out
         undo.callback(module.register_forward_hook(rows.add).remove)

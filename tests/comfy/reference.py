@@ -28,8 +28,8 @@ from dreamlayer_core.editing import LayerChange, RunSettings, edit_layers, harmo
 from dreamlayer_core.edits import LayerEdit
 from dreamlayer_core.image_prompts import image_additions, read_image_adapter
 from dreamlayer_core.layer_loras import LayerLora
-from dreamlayer_core.layerdiffuse import LayerDiffuseAttention
 from dreamlayer_core.layerdiffuse_files import read_layerdiffuse
+from dreamlayer_core.layerdiffuse_unet import layerdiffuse_additions
 from dreamlayer_core.model_files import EMBEDDED
 from dreamlayer_core.pipeline import DreamLayer
 from dreamlayer_core.prompts import LayeredEmbedding, LayerPrompts, TokenSpan
@@ -146,7 +146,7 @@ def _layers_to_layers(model: DreamLayer) -> dict[str, Tensor]:
 
 
 def _row_weights(model: DreamLayer) -> dict[str, Tensor]:
-    """Latents with a LoRA on the second foreground, and with LayerDiffuse's weights of one frame and joint; and these files."""
+    """Latents with a LoRA on the second foreground, and with LayerDiffuse's weights of every kind; and these files, and the finished layer."""
     unet, text = dict(model.unet.named_modules()), model.text_encoders.models
     lora = _lora(unet, "lora_unet_") | _lora(dict(text[0].named_modules()), "lora_te_text_model_")
     loaded, sampling = LayerLora(lora, {}), SamplingConfig(steps=10, guidance=4.0)
@@ -154,15 +154,19 @@ def _row_weights(model: DreamLayer) -> dict[str, Tensor]:
         "additions": loaded.additions(unet, 2, 0.8), "text_additions": loaded.text_additions(text, 2, 0.8)}}
     files, sites = {"lora": lora}, sorted(find_sites(model.unet, None).all, key=lambda site: site.startswith("mid_block"))
     widths = [unet[site].to_q.in_features for site in sites]
-    for name, frames in (("layerdiffuse", 1), ("joint", 3)):
-        files[name] = drawn(attention_shapes(frames, widths=widths, context=model.unet.config["cross_attention_dim"], rank=4))
-        weights = cast(LayerDiffuseAttention, read_layerdiffuse(files[name]))
-        given[name] = {"additions": weights.additions(sites) if frames == 1 else weights.joint_additions(
-            sites, lambda site: unet[site].heads)}
+    picture = torch.from_numpy(make_scene(4, size=(96, 64)).picture).movedim(-1, 0)
+    for name, frames in (("layerdiffuse", 1), ("joint", 3), ("bg2fg", 2), ("fg2bg", 2)):
+        control = (8, 8, 16, 32) if frames == 2 else None
+        files[name] = drawn(attention_shapes(
+            frames, widths=widths, context=model.unet.config["cross_attention_dim"], rank=4, control=control))
+        given[name] = {"additions": layerdiffuse_additions(
+            model.unet, read_layerdiffuse(files[name]), 2 if frames == 1 else 1, picture=None if control is None else picture,
+            given="foreground" if name == "fg2bg" else "background")}
     one = replace(PROMPTS, foregrounds=PROMPTS.foregrounds[:1])
     tensors = {f"{name}/latents": model.generate(
-        [one if name == "joint" else PROMPTS], seed=3, views=1, size=(96, 64), sampling=sampling, **kinds).latents[0]
+        [PROMPTS if name in ("lora", "layerdiffuse") else one], seed=3, views=1, size=(96, 64), sampling=sampling, **kinds).latents[0]
         for name, kinds in given.items()}
+    tensors["given/picture"] = picture
     return tensors | {f"{name}/file/{key}": value for name, file in files.items() for key, value in file.items()}
 
 

@@ -15,10 +15,9 @@ from dreamlayer_core.adapter import LayerAdapter
 from dreamlayer_core.config import LayerAttentionConfig
 from dreamlayer_core.diffusers_unet import layer_attention
 from dreamlayer_core.errors import InputError, WeightsError
-from dreamlayer_core.layerdiffuse import LayerDiffuse, LayerDiffuseAttention, LayerDiffusePatches
+from dreamlayer_core.layerdiffuse import Given, LayerDiffuse, LayerDiffuseAttention, LayerDiffusePatches
 from dreamlayer_core.layerdiffuse_files import load_layerdiffuse, read_layerdiffuse
 from dreamlayer_core.layerdiffuse_unet import layerdiffuse_additions, layerdiffuse_attention
-from dreamlayer_core.row_weights import row_weights
 from dreamlayer_core.unet_names import ldm_names
 
 from .layerdiffuse_reference import (
@@ -98,7 +97,7 @@ def _layered(
     config: LayerAttentionConfig = OFF, adapter: LayerAdapter | None = None,
 ) -> Tensor:
     """Two stacks of a background, two foregrounds and the global row."""
-    additions = layerdiffuse_additions(unet, weights)
+    additions = layerdiffuse_additions(unet, weights, 2)
     with layer_attention(unet, [tiny_embedding([1, 2])] * 2, config, adapter, additions=additions) as run:
         run.begin(TIME, (8, 8))
         return _stock(unet, latents, text)
@@ -238,8 +237,10 @@ def test_a_picture_goes_with_conditional_weights_alone(unet: UNet2DConditionMode
         pass
     with pytest.raises(InputError, match="conditional weights without a picture"), layerdiffuse_attention(unet, conditional):
         pass
-    with pytest.raises(WeightsError, match="weights of 2 frames"):
+    with pytest.raises(InputError, match="conditional weights without a picture"):
         layerdiffuse_additions(unet, conditional)
+    with pytest.raises(InputError, match="without a control and a picture"):
+        layerdiffuse_additions(unet, read_layerdiffuse(single), picture=picture)
 
 
 def test_weights_of_another_base_are_refused(unet: UNet2DConditionModel, xl: UNet2DConditionModel) -> None:
@@ -353,18 +354,25 @@ def test_a_file_of_another_kind_is_called_what_it_is(tmp_path: Path) -> None:
         load_layerdiffuse(path)
 
 
-def test_joint_weights_are_those_of_a_stack_of_one_foreground(unet: UNet2DConditionModel) -> None:
-    """Background, foreground, whole: LayerDiffuse has the foreground first."""
-    weights, order = read_layerdiffuse(_file(3)), [1, 0, 2, 4, 3, 5]
-    assert isinstance(weights, LayerDiffuseAttention)
+@pytest.mark.parametrize(("frames", "given", "order"), [
+    (3, None, [1, 0, 2]), (2, "background", [1, 2]), (2, "foreground", [0, 2])], ids=["joint", "bg2fg", "fg2bg"])
+def test_weights_of_several_frames_are_those_of_a_stack_of_one_foreground(
+    frames: int, given: Given | None, order: list[int], unet: UNet2DConditionModel
+) -> None:
+    """Rows are background, foreground, whole. Joint weights have the foreground first; others leave out the row that is given."""
+    tensors = drawn(attention_shapes(frames, widths=WIDTHS, context=CHANNELS, rank=6, control=CONTROL if given else None))
+    weights, picture = cast(LayerDiffuseAttention, read_layerdiffuse(tensors)), torch.rand(3, 64, 64) if given else None
     latents, text = _inputs(6)
-    with layerdiffuse_attention(unet, weights):
-        expected = _stock(unet, latents[order], text[order])[order]
-    additions = weights.joint_additions(SITES, lambda name: int(cast(Any, unet.get_submodule(name)).heads))
-    with row_weights(unet, additions, 3):
+    expected, rows = _stock(unet, latents, text), [*order, *(3 + row for row in order)]
+    with layerdiffuse_attention(unet, weights, picture):
+        expected[rows] = _stock(unet, latents[rows], text[rows])
+    additions = layerdiffuse_additions(unet, weights, picture=picture, given=given or "background")
+    with layer_attention(unet, [tiny_embedding([1])] * 2, OFF, additions=additions) as run:
+        run.begin(TIME, (8, 8))
         _close(_stock(unet, latents, text), expected)
-    with pytest.raises(WeightsError, match="weights of 1 frames for stacks of three rows; give layer_sd15_joint"):
-        cast(LayerDiffuseAttention, read_layerdiffuse(_file(1))).joint_additions(SITES, lambda name: 8)
+    assert not _hooks(unet)
+    with pytest.raises(InputError, match=rf"weights of {frames} frames for a picture of 2 foregrounds; .* one foreground, or layer_sd15_tr"):
+        layerdiffuse_additions(unet, weights, 2, picture=picture)
 
 
 def test_names_of_ldm_are_diffusers_own(unet: UNet2DConditionModel) -> None:

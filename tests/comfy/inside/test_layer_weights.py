@@ -27,7 +27,7 @@ def files(reference, tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     folder_paths.add_model_folder_path("loras", str(folder))
     folder_paths.add_model_folder_path("layer_model", str(folder))
-    for kind in ("lora", "layerdiffuse", "joint"):
+    for kind in ("lora", "layerdiffuse", "joint", "bg2fg", "fg2bg"):
         tensors = {name.removeprefix(f"{kind}/file/"): value for name, value in reference.items() if name.startswith(f"{kind}/file/")}
         save_file(tensors, folder / (LORA if kind == "lora" else f"{kind}.safetensors"))
     return folder
@@ -183,7 +183,7 @@ def test_sdxls_patches_are_weights_of_the_foregrounds(graph, files, noise, sdxl_
     whole = model.clone()
     whole.add_patches(patches, 1.0)
     found, expected, plain = (denoise(one, sdxl_texts, noise) for one in (
-        graph.call("LayerDiffuseAttention", model=model, weights_name="xl.safetensors")[0], whole, model))
+        layerdiffuse(graph, "xl.safetensors", model), whole, model))
     assert torch.equal(found[[0, 3]], plain[[0, 3]])
     assert apart(found[1:3], expected[1:3]) < _SAME < 1e-2 < apart(found[1:3], plain[1:3])
 
@@ -191,26 +191,64 @@ def test_sdxls_patches_are_weights_of_the_foregrounds(graph, files, noise, sdxl_
 # Against the core
 
 
-@pytest.mark.parametrize(("case", "first"), [("lora", True), ("layerdiffuse", False), ("joint", True)])
+@pytest.mark.parametrize(("case", "first"), [
+    ("lora", True), ("layerdiffuse", False), ("joint", True), ("bg2fg", False), ("fg2bg", True)])
 def test_latents_are_those_of_the_core(graph, core, files, reference, case, first):
-    foregrounds = ("a red ball", "a shiny blue cube")[: 1 if case == "joint" else 2]
-    plan = graph.plan(*foregrounds, whole="a sunny picture", negative="gray")
+    single = case not in ("lora", "layerdiffuse")
+    plan = graph.plan(*("a red ball", "a shiny blue cube")[: 1 if single else 2], whole="a sunny picture", negative="gray")
 
     def weights(model):
         if case == "lora":
             return with_lora(graph, model, layer=2, strength=0.8, clip=graph.clip)
-        return graph.call("LayerDiffuseAttention", model=model, weights_name=f"{case}.safetensors")[0], graph.clip
+        return layerdiffuse(graph, f"{case}.safetensors", model, **finished(reference, case)), graph.clip
 
     model, clip = weights(graph.model if first else graph.patch())
     positive, negative = graph.call("Encode", clip=clip, plan=plan, adapter=graph.adapter)
     found = sample(core, graph.patch(model) if first else model, positive, negative)
     assert error(found, reference[f"{case}/latents"]) < 1e-3
-    assert case == "joint" or error(found, reference["both/latents"]) > 1e-2
+    assert single or error(found, reference["both/latents"]) > 1e-2
+
+
+def layerdiffuse(graph, name: str, model: Any = None, **given: Any) -> Any:
+    return graph.call("LayerDiffuseAttention", model=model or graph.model, weights_name=name, **given)[0]
+
+
+def finished(reference, case: str) -> dict[str, Any]:
+    """The inputs that conditional weights need more."""
+    picture = reference["given/picture"].movedim(0, -1)[None]
+    return {"bg2fg": {"picture": picture}, "fg2bg": {"picture": picture, "given": "foreground"}}.get(case, {})
+
+
+@pytest.mark.parametrize("case", ["bg2fg", "fg2bg"])
+def test_a_finished_layer_goes_to_all_rows_but_its_own(graph, files, reference, noise, case):
+    """Rows that do not see each other: the given one is as without, and the others are what the picture says."""
+    base, own, single = alone(graph), 0 if case == "bg2fg" else 1, graph.encode(graph.plan("a red ball"))
+    given, name = finished(reference, case), f"{case}.safetensors"
+    plain = denoise(base, single, noise[:3])
+    found = denoise(layerdiffuse(graph, name, base, **given), single, noise[:3])
+    assert torch.equal(found[own], plain[own]) and not hooks(base)
+    assert min(apart(found[row], plain[row]) for row in range(3) if row != own) > 1e-2
+    other = denoise(layerdiffuse(graph, name, base, **{**given, "picture": 1 - given["picture"]}), single, noise[:3])
+    assert apart(other[2], found[2]) > 1e-2
+
+
+def test_a_finished_layer_is_fitted_and_laid_on_gray(graph, files, reference, noise):
+    single, picture = graph.encode(graph.plan("a red ball")), reference["given/picture"].movedim(0, -1)[None]
+
+    def latents(given: Any) -> Any:
+        return denoise(layerdiffuse(graph, "bg2fg.safetensors", alone(graph), picture=given), single, noise[:3])
+
+    square = picture[:, :, 16:80]
+    assert apart(latents(picture), latents(square)) < _SAME  # the latents are square: its middle is what is used
+    alpha = torch.zeros_like(square[..., :1])
+    alpha[:, :, 32:] = 1
+    gray = torch.where(alpha > 0, square, torch.tensor(0.5))
+    assert apart(latents(torch.cat([square, alpha], -1)), latents(gray)) < _SAME
 
 
 def test_layerdiffuse_changes_no_other_row(graph, files, texts, noise):
     base = alone(graph)
-    found = denoise(graph.call("LayerDiffuseAttention", model=base, weights_name="layerdiffuse.safetensors")[0], texts, noise)
+    found = denoise(layerdiffuse(graph, "layerdiffuse.safetensors", base), texts, noise)
     plain = denoise(base, texts, noise)
     assert torch.equal(found[[0, 3]], plain[[0, 3]]) and min(apart(found[row], plain[row]) for row in (1, 2)) > 1e-2
 
@@ -245,16 +283,18 @@ def test_layers_that_are_not_there(graph, files, texts, noise):
     for layer in (3, 5):
         with pytest.raises(ValueError, match=rf"weights for layer {layer} of a picture with 2 foregrounds; give 0 .* to 2, or -1"):
             denoise(with_lora(graph, layer=layer)[0], texts, noise)
-    with pytest.raises(ValueError, match="joint weights of LayerDiffuse for a picture of 2 foregrounds"):
-        denoise(graph.call("LayerDiffuseAttention", model=graph.model, weights_name="joint.safetensors")[0], texts, noise)
+    with pytest.raises(ValueError, match="weights of 3 frames for a picture of 2 foregrounds"):
+        denoise(layerdiffuse(graph, "joint.safetensors"), texts, noise)
 
 
-def test_weights_for_finished_layers_are_refused(core, module):
-    own, rows = core("layerdiffuse"), module("nodes.comfy_model.row_patch")
-    source = module("nodes.comfy_model.layerdiffuse_rows").layerdiffuse_source(
-        own.LayerDiffuseAttention([], own.ControlEncoder((3, 4, 4), [])))
-    with pytest.raises(core("errors").WeightsError, match="which go by a finished background or foreground; give"):
-        source({}, rows.RowCall())
+def test_pictures_and_weights_that_do_not_go_together(graph, files, reference, core):
+    picture = reference["given/picture"].movedim(0, -1)[None]
+    for name, given, words in (
+            ("bg2fg", {}, "bg2fg.safetensors: got conditional weights without a picture"),
+            ("joint", {"picture": picture}, "joint.safetensors: got a picture, and weights of LayerDiffuse that go by none"),
+            ("bg2fg", {"picture": picture.expand(2, -1, -1, -1)}, "got 2 pictures of a finished layer; give one")):
+        with pytest.raises((ValueError, core("errors").WeightsError), match=words):
+            layerdiffuse(graph, f"{name}.safetensors", **given)
 
 
 def test_files_that_do_not_fit_are_named(graph, files, core):
