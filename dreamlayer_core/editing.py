@@ -20,12 +20,13 @@ from .errors import InputError
 from .layers import Layer, LayerStack
 from .placement import cut_out
 from .prompts import LayerPrompts
-from .row_weights import Additions, RowAddition, shown_additions
+from .row_weights import Additions, RowAddition, shown_additions, shown_rows_of
 from .sampling import OnStep, Stepper, Trajectory, initial_noise
 from .schedulers import stepper_for
 from .stack_latents import LatentCoder, check_fit, layer_rgba, noised_trajectory, pad_alphas, row_picture, stack_alphas
 
 if TYPE_CHECKING:
+    from .controls import LayerControl
     from .pipeline import DreamLayer
 
 __all__ = ["EditedStack", "LayerChange", "RunSettings", "check_harmonizable", "edit_layers", "encoded_row", "harmonize_stack",
@@ -55,7 +56,8 @@ class RunSettings:
     """How edited stacks are sampled and harmonised; ``sampling`` must have the scheduler and steps of the stored trajectory.
 
     ``harmonization`` None: no harmonised picture. ``stepper`` replaces the scheduler; ``additions`` and
-    ``text_additions`` are more weights of single rows, by the layers of the stack (see `DreamLayer.generate`).
+    ``text_additions`` are more weights of single rows, and ``controls`` hints of them, by the layers of the stack (see
+    `DreamLayer.generate`).
     """
 
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
@@ -66,11 +68,13 @@ class RunSettings:
     stepper: Stepper | None = None
     additions: Additions = field(default_factory=lambda: dict[str, Sequence[RowAddition]]())
     text_additions: Sequence[Additions] = ()
+    controls: Sequence[LayerControl] = ()
 
     def shown(self, rows: Sequence[int], height: int) -> RunSettings:
         """For the rows of a stack of ``height`` that are left (`shown_additions`)."""
         return replace(self, additions=shown_additions(self.additions, rows, height),
-                       text_additions=[shown_additions(one, rows, height) for one in self.text_additions])
+                       text_additions=[shown_additions(one, rows, height) for one in self.text_additions],
+                       controls=[own for one in self.controls for own in shown_rows_of(one, rows, height)])
 
     def stepper_for(self, model: DreamLayer) -> Stepper:
         return self.stepper or stepper_for(self.sampling, model.schedule)
@@ -187,10 +191,11 @@ def harmonize_stack(
     latents = next(iter(kept.latents.values()))
     whole = len(stack.layers)
     texts = settings.shown([*rows, *([-1] if len(rows) == 1 else []), whole], whole + 1).text_additions
+    alone = settings.shown([whole], whole + 1)
     picture = model.harmonize(
         kept, pad_alphas(stacked, latents, model.vae_scale).to(model.device), model.encode([prompts], texts), [prompts],
         settings.sampling.of_rows([*chosen[:-1], len(stack.layers)]), settings.stepper_for(model), on_step,
-        additions=settings.shown([whole], whole + 1).additions)
+        additions=alone.additions, controls=model.fit_controls(alone.controls, 1, (stack.width, stack.height)))
     return picture[0, :, : stack.height, : stack.width]
 
 

@@ -192,7 +192,7 @@ class DreamLayer:
         shape = (len(embeddings[0].embeddings), int(self.unet.config["in_channels"]), *grid)
         noise = initial_noise(shape, seed, layer_seeds, stacks=len(stacks))
         steered = self.steer(steering or {}, (width, height), (width, height))
-        fitted = fit_controls(controls, self.unet, shape[0], (width, height), grid, self.vae_scale)
+        fitted = self.fit_controls(controls, shape[0], (width, height))
         with layer_attention(
                 self.unet, embeddings, attention, self.adapter, steering=steered,
                 additions=joined_additions(additions or {}, self.row_additions(shape[0] - 2))) as run:
@@ -250,6 +250,10 @@ class DreamLayer:
         check_size(width, height)
         step = self.vae_scale * 2 ** (len(self.unet.config["block_out_channels"]) - 1)
         return -(-height // step) * step // self.vae_scale, -(-width // step) * step // self.vae_scale
+
+    def fit_controls(self, controls: Sequence[LayerControl], rows: int, size: tuple[int, int]) -> list[LayerControl]:
+        """Hints on the latents of pictures of ``size`` (width, height), in stacks of so many rows; raises as `controls.fit_controls`."""
+        return fit_controls(controls, self.unet, rows, size, self.grid(*size), self.vae_scale)
 
     def steer(
         self, steering: Mapping[int, ContextSteering], picture: tuple[int, int], size: tuple[int, int]

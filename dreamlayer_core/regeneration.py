@@ -159,7 +159,9 @@ def _draw(
         replay = _joined(replay, started)
     additions = joined_additions(own.additions, model.row_additions(shape[1] - 2))
     with layer_attention(model.unet, embeddings, settings.attention, model.adapter, additions=additions) as run:
-        denoise = Guided(model, run, embeddings, [prompts], settings.sampling.of_rows(left))
+        denoise = Guided(
+            model, run, embeddings, [prompts], settings.sampling.of_rows(left),
+            controls=model.fit_controls(own.controls, shape[1], (stack.width, stack.height)))
         latents, kept = sample_layers(
             denoise, noise, _Continuing(stepper, first), keep_all=True, replay=replay, on_step=on_step)
         maps = denoise.context_map

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol, cast, runtime_checkable
+from typing import Any, Literal, Protocol, TypeVar, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -18,17 +18,24 @@ from torch.nn import functional
 from .errors import InputError, WeightsError
 
 __all__ = ["Additions", "RowAddition", "RowConvolution", "RowDelta", "RowInput", "Rows", "add_input_rows", "add_rows",
-           "check_additions", "joined_additions", "row_weights", "select_rows", "shown_additions"]
+           "check_additions", "joined_additions", "row_weights", "select_rows", "shown_additions", "shown_rows_of"]
 
 Rows = Literal["background", "foreground", "global"] | int | range
 """Which rows of a stack: those of a role, one by its index from the bottom, or some at equal distances."""
 
 
-class RowAddition(Protocol):
-    """What some rows add to the output of a module. A dataclass: for stacks of other rows, ``rows`` are replaced."""
+class OfRows(Protocol):
+    """Something of some rows. A dataclass: for stacks of other rows, ``rows`` are replaced."""
 
     @property
     def rows(self) -> Rows: ...
+
+
+_OfRows = TypeVar("_OfRows", bound=OfRows)
+
+
+class RowAddition(OfRows, Protocol):
+    """What some rows add to the output of a module."""
 
     def check(self, module: nn.Module) -> None:
         """Raises WeightsError where it does not fit the module."""
@@ -117,21 +124,24 @@ def joined_additions(*several: Additions) -> dict[str, list[RowAddition]]:
 def shown_additions(additions: Additions, shown: Sequence[int], height: int) -> dict[str, list[RowAddition]]:
     """The same for stacks of which only the rows ``shown`` of ``height`` are left, upwards; a row of -1 is a new one.
 
-    The rows of a range belong together: where one of them is missing, or another comes between, the others go, too. Raises
-    InputError for rows beyond the stack.
+    Raises InputError for rows beyond the stack.
     """
-    found = {name: [moved for one in own for moved in _moved(one, shown, height)] for name, own in additions.items()}
+    found = {name: [moved for one in own for moved in shown_rows_of(one, shown, height)] for name, own in additions.items()}
     return {name: own for name, own in found.items() if own}
 
 
-def _moved(addition: RowAddition, shown: Sequence[int], height: int) -> list[RowAddition]:
-    chosen = range(height)[select_rows(addition.rows, height)]
+def shown_rows_of(one: _OfRows, shown: Sequence[int], height: int) -> list[_OfRows]:
+    """What is of some rows of ``height``, for stacks of which only the rows ``shown`` are left, see `shown_additions`.
+
+    The rows of a range belong together: where one of them is missing, or another comes between, the others go, too.
+    """
+    chosen = range(height)[select_rows(one.rows, height)]
     places = [place for place, row in enumerate(shown) if row in chosen]
     moved: list[Rows] = list(places)
-    if isinstance(addition.rows, range):
+    if isinstance(one.rows, range):
         together = range(places[0], places[-1] + 1, chosen.step) if len(places) == len(chosen) else range(0)
         moved = [together] if places and list(together) == places else []
-    return [replace(cast(Any, addition), rows=rows) for rows in moved]
+    return [replace(cast(Any, one), rows=rows) for rows in moved]
 
 
 def _projected(tokens: Tensor, weight: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ from .regeneration import add, regenerate
 from .request import (
     DEMO,
     GenerateRequest,
+    LayerPictures,
     PromptFields,
     parse_interval,
     parse_layer_files,
@@ -152,11 +153,9 @@ def generate(
         seed=seed,
         layer_seeds=parse_layer_seeds(layer_seed or ()),
         loras=parse_layer_files("--lora", lora or (), "paint.safetensors"),
-        image_prompts=parse_layer_files("--image-prompt", image_prompt or (), "style.png"),
-        ip_adapter=ip_adapter,
-        image_encoder=image_encoder,
-        controls=parse_layer_files("--control", control or (), "sketch.png"),
-        controlnet=controlnet,
+        pictures=LayerPictures(
+            image_prompts=parse_layer_files("--image-prompt", image_prompt or (), "style.png"), ip_adapter=ip_adapter,
+            image_encoder=image_encoder, controls=parse_layer_files("--control", control or (), "sketch.png"), controlnet=controlnet),
         steps=sampling.steps,
         guidance=sampling.guidance,
         guidance_interval=parse_interval(guidance_interval) if guidance_interval else FAST.guidance_interval if fast else None,

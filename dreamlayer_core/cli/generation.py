@@ -51,7 +51,7 @@ def generate_stack(request: GenerateRequest) -> dict[str, object]:
         guidance_interval=request.guidance_interval, layer_guidance=request.layer_guidance)
     sampling.row_guidance(len(request.foregrounds) + 2)
     check_output_folder(request.out, overwrite=request.overwrite)
-    pictures = read_pictures(request)
+    pictures = read_pictures(request.pictures)
     with stage_progress() as progress, memory_errors():
         started = time.perf_counter()
         progress.begin("load")
@@ -104,7 +104,7 @@ def _run(
 ) -> LayeredResult:
     additions, text_additions = lora_additions(model, request.loras)
     # Image prompts first: they are attended to with the weights of their layers, see `image_additions`.
-    additions = joined_additions(image_prompts(model, request, pictures[0]), additions)
+    additions = joined_additions(image_prompts(model, request.pictures, pictures[0]), additions)
     progress.begin("encode")
     return model.generate(
         prompts,
@@ -119,7 +119,7 @@ def _run(
         steering=_steering(request, *(request.size or model.default_size)),
         additions=additions,
         text_additions=text_additions,
-        controls=layer_controls(model, request, pictures[1]),
+        controls=layer_controls(model, request.pictures, pictures[1]),
         on_step=progress.on_step,
     )
 
@@ -201,7 +201,7 @@ def _settings(request: GenerateRequest, model: DreamLayer, result: LayeredResult
         "boxes": {str(layer): list(box) for layer, box in request.boxes.items()},
         "layer_seeds": {str(layer): seed for layer, seed in request.layer_seeds.items()},
         "loras": [one.noted() for one in request.loras],
-        **noted_pictures(request),
+        **noted_pictures(request.pictures),
         "layer_guidance": {str(layer): scale for layer, scale in request.layer_guidance.items()},
     }
     return settings

@@ -13,7 +13,7 @@ from ..config import CrossKeys, GuidanceInterval, LayerAttentionConfig, Sampling
 from ..errors import InputError
 
 __all__ = [
-    "DEMO", "Effects", "GenerateRequest", "LayerFile", "PromptFields", "StackRequest", "parse_interval", "parse_layer_files",
+    "DEMO", "Effects", "GenerateRequest", "LayerFile", "LayerPictures", "PromptFields", "StackRequest", "parse_interval", "parse_layer_files",
     "parse_layer_guidance", "parse_layer_prompts", "parse_layer_seeds", "parse_size", "stack_request",
 ]
 
@@ -61,6 +61,34 @@ class LayerFile:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LayerPictures:
+    """What single layers go by: image prompts of an IP-Adapter, hints of a ControlNet. InputError for a part without the others."""
+
+    image_prompts: tuple[LayerFile, ...] = ()
+    ip_adapter: Path | None = None
+    image_encoder: Path | None = None
+    controls: tuple[LayerFile, ...] = ()
+    controlnet: Path | None = None
+
+    def __post_init__(self) -> None:
+        if {bool(self.image_prompts), self.ip_adapter is not None, self.image_encoder is not None} == {True, False}:
+            raise InputError("got some of --image-prompt, --ip-adapter and --image-encoder; give all three")
+        if bool(self.controls) != (self.controlnet is not None):
+            raise InputError("got one of --control and --controlnet; give both")
+        for option, one in self._files():
+            if not 0 <= one.strength <= 10:
+                raise InputError(f"got {option} with a strength of {one.strength:g}; give 0 (none) to 10, 1 as trained")
+
+    def check_layers(self, foregrounds: int) -> None:
+        """Raises InputError for layers that the request lacks."""
+        for option, one in self._files():
+            one.check_layer(option, foregrounds)
+
+    def _files(self) -> list[tuple[str, LayerFile]]:
+        return [*(("--image-prompt", one) for one in self.image_prompts), *(("--control", one) for one in self.controls)]
+
+
+@dataclass(frozen=True, kw_only=True)
 class GenerateRequest:
     """One run of `dreamlayer generate`. Foregrounds stand bottom to top; `size` is (width, height), None the model's own."""
 
@@ -77,11 +105,7 @@ class GenerateRequest:
     seed: int = 0
     layer_seeds: Mapping[int, int] = field(default_factory=lambda: dict[int, int]())
     loras: tuple[LayerFile, ...] = ()
-    image_prompts: tuple[LayerFile, ...] = ()
-    ip_adapter: Path | None = None
-    image_encoder: Path | None = None
-    controls: tuple[LayerFile, ...] = ()
-    controlnet: Path | None = None
+    pictures: LayerPictures = LayerPictures()
     steps: int = SamplingConfig.steps
     guidance: float = SamplingConfig.guidance
     guidance_interval: GuidanceInterval | None = None
@@ -102,17 +126,9 @@ class GenerateRequest:
     def __post_init__(self) -> None:
         if self.effects:
             check_effects(self.harmonize)
-        prompts, hints = bool(self.image_prompts), bool(self.controls)
-        if {prompts, self.ip_adapter is not None, self.image_encoder is not None} == {True, False}:
-            raise InputError("got some of --image-prompt, --ip-adapter and --image-encoder; give all three")
-        if hints != (self.controlnet is not None):
-            raise InputError("got one of --control and --controlnet; give both")
-        for option, several in (
-                ("--lora", self.loras), ("--image-prompt", self.image_prompts), ("--control", self.controls)):
-            for one in several:
-                one.check_layer(option, len(self.foregrounds))
-                if option != "--lora" and not 0 <= one.strength <= 10:  # a LoRA may be taken away
-                    raise InputError(f"got {option} with a strength of {one.strength:g}; give 0 (none) to 10, 1 as trained")
+        for lora in self.loras:
+            lora.check_layer("--lora", len(self.foregrounds))
+        self.pictures.check_layers(len(self.foregrounds))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import cast, get_args
 
 import torch
@@ -28,6 +29,7 @@ from ..formats import StoredTrajectory, load_document, load_stack, load_trajecto
 from ..layers import LayerStack
 from ..pipeline import DreamLayer
 from ..regeneration import add_layer, complete_layer, regenerate_layer
+from ..row_weights import joined_additions
 from ..sampling import FINAL, OnStep, Trajectory
 from ..stack_latents import stack_trajectory
 from .front_door import say
@@ -40,10 +42,11 @@ from .generation import (
     rounded_timings,
     stored_trajectory,
 )
+from .layer_pictures import PICTURES, image_prompts, layer_controls, noted_pictures, read_pictures
 from .lit_stacks import STALE, LitStack, check_ground, lit_stack, moved_stack
 from .loras import lora_additions
 from .progress import StageProgress, stage_progress
-from .request import LayerFile, StackRequest, parse_layer_files
+from .request import LayerFile, LayerPictures, StackRequest, parse_layer_files
 
 __all__ = ["add_to_stack", "edit_stack", "regenerate_in_stack"]
 
@@ -84,6 +87,7 @@ class _Run:
     settings: RunSettings
     on_step: OnStep
     loras: Sequence[LayerFile]
+    pictures: LayerPictures
     made: bool  # the trajectory was made of the pictures
 
 
@@ -147,7 +151,7 @@ def _run(
     check_output_folder(request.out, overwrite=request.overwrite)
     with stage_progress() as progress, memory_errors():
         started = time.perf_counter()
-        run = _prepared(request, source, progress, order(len(source.stack.layers)) if order else None)
+        run = _prepared(request, source, progress, order(len(source.stack.layers)) if order else None, changes)
         loaded = time.perf_counter()
         edited = work(run)
         finished = time.perf_counter()
@@ -195,13 +199,19 @@ def _nameless(name: str) -> bool:
 
 
 def _prepared(
-    request: StackRequest, source: _Source, progress: StageProgress, order: Sequence[int] | None
+    request: StackRequest, source: _Source, progress: StageProgress, order: Sequence[int] | None,
+    changes: Sequence[LayerChange],
 ) -> _Run:
     progress.begin("load")
+    # What layers have beside their prompts is made for the stack's own base.
+    loras = () if request.model else _layer_files(source, "loras", order)
+    chosen = LayerPictures() if request.model else _pictures(source, order, changes)
+    prompts, hints = read_pictures(chosen)
     model = load_model(*_model_names(request, source), request.device, _base(request, source), _precision(source))
-    loras = [] if request.model else _loras(source, order)  # they are of the stack's own base
     additions, text_additions = lora_additions(model, loras)
-    settings = replace(_settings(request, source), additions=additions, text_additions=text_additions)
+    settings = replace(
+        _settings(request, source), additions=joined_additions(image_prompts(model, chosen, prompts), additions),
+        text_additions=text_additions, controls=layer_controls(model, chosen, hints))
     if order is not None:
         settings = replace(settings, sampling=settings.sampling.of_rows([*order, len(source.stack.layers)]))
     if source.stored is not None:
@@ -215,7 +225,7 @@ def _prepared(
     stack = source.stack
     trajectory = Trajectory({t: z.to(model.device) for t, z in trajectory.latents.items()})
     return _Run(model=model, stack=stack, trajectory=trajectory, settings=settings, on_step=progress.on_step,
-                loras=loras, made=source.stored is None)
+                loras=loras, pictures=chosen, made=source.stored is None)
 
 
 def _base(request: StackRequest, source: _Source) -> BaseOptions:
@@ -260,15 +270,34 @@ def _settings(request: StackRequest, source: _Source) -> RunSettings:
         negative=(source.text("negative") or "") if request.negative is None else request.negative)
 
 
-def _loras(source: _Source, order: Sequence[int] | None) -> list[LayerFile]:
-    """Those of the stack, on the layers as they are numbered afterwards: ``order`` has the number before of each."""
-    match source.settings.get("loras"):
-        case [*noted]:
-            loras = list(parse_layer_files("the stack's LoRA", [str(one) for one in noted], "paint.safetensors"))
+def _layer_files(
+    source: _Source, noted: str, order: Sequence[int] | None, moved: Collection[int | str] = ()
+) -> tuple[LayerFile, ...]:
+    """Those that the stack notes, on the layers as they are numbered afterwards, but for those of ``moved`` ones.
+
+    ``order`` has the number before of each.
+    """
+    match source.settings.get(noted):
+        case [*several]:
+            files = parse_layer_files(f"the stack's {noted}", [str(one) for one in several], "file")
         case _:
-            return []
-    kept = [one for one in loras if one.layer == "global" or order is None or one.layer in order]
-    return [one if one.layer == "global" or order is None else replace(one, layer=order.index(one.layer)) for one in kept]
+            return ()
+    kept = [one for one in files if one.layer not in moved and (one.layer == "global" or order is None or one.layer in order)]
+    return tuple(one if one.layer == "global" or order is None else replace(one, layer=order.index(one.layer)) for one in kept)
+
+
+def _pictures(source: _Source, order: Sequence[int] | None, changes: Sequence[LayerChange]) -> LayerPictures:
+    """Image prompts and hints of the stack. The hint of a layer that is moved shows where it was, and so does the whole picture's."""
+    moved = {change.layer for change in changes if not change.op.is_identity}
+    prompts = _layer_files(source, "image_prompts", order)
+    hints = _layer_files(source, "controls", order, {*moved, "global"} if moved else ())
+
+    def path(name: str, needed: tuple[LayerFile, ...]) -> Path | None:
+        return Path(text) if needed and (text := source.text(name)) else None
+
+    return LayerPictures(
+        image_prompts=prompts, ip_adapter=path("ip_adapter", prompts), image_encoder=path("image_encoder", prompts),
+        controls=hints, controlnet=path("controlnet", hints))
 
 
 def _guidance_interval(source: _Source) -> GuidanceInterval | None:
@@ -301,7 +330,7 @@ def _save(
     sampling, (model_name, adapter) = run.settings.sampling, _model_names(request, source)
     known = source.settings.get("edits")
     settings: dict[str, object] = {
-        **{name: value for name, value in source.settings.items() if name not in STALE},
+        **{name: value for name, value in source.settings.items() if name not in (*STALE, *PICTURES)},
         **_base(request, source).noted(),
         "model": model_name,
         "adapter": "none" if run.model.adapter is None else adapter or "the model's own",
@@ -309,6 +338,7 @@ def _save(
         "guidance": sampling.guidance,
         "layer_guidance": {str(layer): scale for layer, scale in sampling.layer_guidance.items()},
         "loras": [one.noted() for one in run.loras],
+        **noted_pictures(run.pictures),
         "size": f"{edited.stack.width}x{edited.stack.height}",
         "harmonize": request.harmonize,
         "negative": run.settings.negative,

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 import torch
 from diffusers.models.controlnets.controlnet import ControlNetModel
-from PIL import Image
+from PIL import Image, ImageChops
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
@@ -77,6 +77,54 @@ def test_hints_are_their_layers(generate: Any, plain: Tensor, files: Path) -> No
     assert torch.equal(found[[0, 2]], plain[[0, 2]])
     assert all(not torch.isclose(found[row], plain[row], atol=0.05).all() for row in (1, 3))
     assert report["settings"]["controls"] == [f"1={files / 'picture.png'}:1", f"global={files / 'picture.png'}:0.5"]
+
+
+@pytest.fixture(scope="module")
+def painted(generate: Any, files: Path) -> tuple[Path, Tensor]:
+    """A stack whose upper foreground has an image prompt, and its lower one and the whole picture a hint; and its latents."""
+    picture = files / "picture.png"
+    report, latents = generate(
+        "--image-prompt", f"2={picture}", "--ip-adapter", files / "ip-adapter.safetensors", "--image-encoder", files / "encoder",
+        "--control", f"1={picture}", "--control", f"global={picture}:0.5", "--controlnet", files / "controlnet")
+    return Path(report["folder"]), latents
+
+
+@pytest.mark.parametrize("layer", [1, 2])
+def test_a_layer_anew_has_its_pictures_again(layer: int, painted: tuple[Path, Tensor], tmp_path: Path) -> None:
+    """By its own seed and prompt it comes out as it was, and so does the whole picture."""
+    folder, latents = painted
+    report = Run(tmp_path, "regenerate", folder, "--layer", str(layer), "--seed", "0", "--no-harmonize", "--views", "1",
+                 "--json", "--out", tmp_path / "anew").json()
+    stored: Any = load_trajectory(tmp_path / "anew")
+    torch.testing.assert_close(stored.trajectory.latents[FINAL][0], latents, rtol=1e-3, atol=1e-3)
+    assert len(report["settings"]["controls"]) == 2 and len(report["settings"]["image_prompts"]) == 1
+
+
+def test_pictures_follow_their_layers_numbers(painted: tuple[Path, Tensor], files: Path, tmp_path: Path) -> None:
+    folder, picture = painted[0], files / "picture.png"
+    added = Run(tmp_path, "add", folder, "--prompt", "a cube", "--position", "1", "--no-harmonize", "--views", "1", "--json",
+                "--out", tmp_path / "added").json()["settings"]
+    assert added["controls"] == [f"2={picture}:1", f"global={picture}:0.5"] and added["image_prompts"] == [f"3={picture}:1"]
+
+
+def test_the_hint_of_a_layer_that_is_moved_goes(painted: tuple[Path, Tensor], files: Path, tmp_path: Path) -> None:
+    folder, picture = painted[0], files / "picture.png"
+    moved = Run(tmp_path, "edit", folder, "--layer", "1", "--move", "4,0", "--no-harmonize", "--views", "1", "--json",
+                "--out", tmp_path / "moved").json()["settings"]
+    assert "controls" not in moved and "controlnet" not in moved and moved["image_prompts"] == [f"2={picture}:1"]
+
+
+def test_harmonising_again_goes_by_the_wholes_hint(tiny_folder: Path, files: Path, tmp_path: Path) -> None:
+    def harmonized(name: str, *arguments: str | Path) -> Image.Image:
+        report = Run(tmp_path, *arguments, "--views", "1", "--json", "--out", tmp_path / name).json()
+        return Image.open(report["files"]["harmonized"]).convert("RGB")
+
+    scene = ("generate", "--model", tiny_folder, "--background", "a hill", "--foreground", "a ball", "--steps", "4")
+    plain = harmonized("plain", *scene)
+    made = harmonized("made", *scene, "--control", f"global={files / 'picture.png'}", "--controlnet", files / "controlnet")
+    again = harmonized("again", "edit", tmp_path / "made", "--layer", "1", "--opacity", "1")
+    assert max(high for _, high in ImageChops.difference(again, made).getextrema()) <= 1
+    assert max(high for _, high in ImageChops.difference(made, plain).getextrema()) > 50
 
 
 @pytest.mark.parametrize(("text", "expected"), [
