@@ -33,6 +33,7 @@ __all__ = ["SD1", "SD2", "SDXL", "UNET_PREFIX", "VAE_PREFIX", "Family", "TextPar
 UNET_PREFIX, VAE_PREFIX = "model.diffusion_model.", "first_stage_model."
 _HEAD_WIDTH = 64  # of CLIP's text encoders, and of SD2's and SDXL's UNets
 _SIZE_FEATURES = 256  # of each of the six numbers of a picture's size (SDXL)
+_TOLD_GUIDANCE = "time_embedding.cond_proj.weight"  # of latent consistency models
 _RESNETS = 2  # of each stage, in all families and in the VAE
 _VAE_STAGES = 4
 # Buffers and leftovers of training that mean nothing to the models.
@@ -89,9 +90,12 @@ def unet_tensors(tensors: Mapping[str, Tensor], family: Family) -> dict[str, Ten
     own = _part(tensors, UNET_PREFIX)
     conversion = {"layers_per_block": _RESNETS, "addition_embed_type": "text_time" if family.sized else None}
     try:
-        return cast("dict[str, Tensor]", convert_ldm_unet_checkpoint(own, conversion))
+        named = cast("dict[str, Tensor]", convert_ldm_unet_checkpoint(own, conversion))
     except KeyError as error:
         raise WeightsError(f"missing {UNET_PREFIX}{error.args[0]}; the file is incomplete, or no {family.name} model") from error
+    if (told := own.get(f"{UNET_PREFIX}time_embed.cond_proj.weight")) is not None:  # which the conversion leaves out
+        named[_TOLD_GUIDANCE] = told
+    return named
 
 
 def unet_config(tensors: Mapping[str, Tensor], family: Family) -> dict[str, Any]:
@@ -108,6 +112,8 @@ def unet_config(tensors: Mapping[str, Tensor], family: Family) -> dict[str, Any]
         "attention_head_dim": family.heads or [max(width // _HEAD_WIDTH, 1) for width in widths],
         "use_linear_projection": family.linear_projection,
     }
+    if _TOLD_GUIDANCE in tensors:
+        config["time_cond_proj_dim"] = _side(tensors, _TOLD_GUIDANCE, 1)
     if family.sized:
         config |= {"addition_embed_type": "text_time", "addition_time_embed_dim": _SIZE_FEATURES,
                    "projection_class_embeddings_input_dim": _side(tensors, "add_embedding.linear_1.weight", 1)}

@@ -95,6 +95,9 @@ def find_family(tensors: Mapping[str, Tensor]) -> Family:
                            "makes none of its own: give SDXL's base checkpoint")
     if "edm_mean" in tensors or "edm_vpred.sigma_max" in tensors:
         raise WeightsError("a model of EDM's noise levels (such as Playground 2.5); give one of Stable Diffusion's schedule")
+    if sized and not has(f"{UNET_PREFIX}input_blocks.8.1.transformer_blocks.{SDXL.depths[-1] - 1}."):
+        raise WeightsError("an SDXL of fewer blocks (such as SSD-1B, Vega or KOALA), or an incomplete one; give its folder in diffusers' "
+                           "layout, or a checkpoint of the whole SDXL")
     if sized:
         return SDXL
     return SD1 if has(SD1.texts[0].prefixes[0]) else SD2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -19,14 +20,24 @@ if TYPE_CHECKING:
     from .controls import LayerControl
     from .pipeline import DreamLayer
 
-__all__ = ["Guided"]
+__all__ = ["Guided", "guidance_embedding"]
+
+
+def guidance_embedding(scales: Tensor, width: int) -> Tensor:
+    """Scales (n,) as a UNet is told them that has guidance distilled into it: sinusoids of w = scale - 1, (n, width).
+
+    Meng et al. 2023, as Luo et al. 2023 use it; ``width`` is even.
+    """
+    frequencies = torch.exp(-math.log(10000) / (width // 2 - 1) * torch.arange(width // 2, device=scales.device))
+    angles = 1000 * (scales - 1)[:, None] * frequencies
+    return torch.cat([angles.sin(), angles.cos()], 1)
 
 
 class Guided:
     """Classifier-free guidance around a bound UNet, in one batch or in two; remembers the newest context map.
 
-    ``global_row``: of the whole picture's row alone; ``controls``: fitted hints of rows. Raises InputError for guidance of
-    layers that are not there.
+    ``global_row``: of the whole picture's row alone; ``controls``: fitted hints of rows. A UNet that has guidance distilled
+    into it is told the scales instead, in one half. Raises InputError for guidance of layers that are not there.
     """
 
     def __init__(
@@ -46,11 +57,13 @@ class Guided:
     def _call(self, latents: Tensor, timestep: int, text: TextRows, halves: tuple[Half, ...]) -> Tensor:
         self.run.begin(self.paper_timestep(timestep), (latents.shape[-2], latents.shape[-1]), halves)
         with calling_for(halves):
-            return self.model.predict(latents, timestep, text, controls=self.controls, rows=self.run.rows)
+            return self.model.predict(
+                latents, timestep, text, controls=self.controls, rows=self.run.rows, guidance=self.scales)
 
     def __call__(self, latents: Tensor, timestep: int) -> Tensor:
         flat = rearrange(latents, "stack row c h w -> (stack row) c h w")
-        if set(self.scales) == {1} or not self.sampling.guides(self.paper_timestep(timestep)):
+        guides = not self.model.has_distilled_guidance and set(self.scales) != {1}
+        if not guides or not self.sampling.guides(self.paper_timestep(timestep)):
             output = self._call(flat, timestep, self.positive, ("conditional",))
         else:
             positive, negative = self._halves(flat, timestep)

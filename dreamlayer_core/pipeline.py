@@ -26,7 +26,7 @@ from .controls import LayerControl, control_residuals, fit_controls, lone_row_co
 from .diffusers_files import open_base
 from .diffusers_unet import check_adapter, layer_attention
 from .errors import InputError, WeightsError
-from .guidance import Guided
+from .guidance import Guided, guidance_embedding
 from .harmonization import resize_alpha
 from .layerdiffuse import LayerDiffuse
 from .layerdiffuse_encoder import TransparentEncoder, load_transparent_encoder
@@ -155,6 +155,11 @@ class DreamLayer:
         return 2 ** (len(self.vae.config["block_out_channels"]) - 1)
 
     @property
+    def has_distilled_guidance(self) -> bool:
+        """Whether the UNet is told the guidance scale (a latent consistency model), see `guidance_embedding`."""
+        return self.unet.config.get("time_cond_proj_dim") is not None
+
+    @property
     def latent_channels(self) -> int:
         return int(self.unet.config["in_channels"])
 
@@ -279,9 +284,12 @@ class DreamLayer:
             encode_negative(p.negative, self.text_encoders, rows=rows, length=length) for p in stacks])
 
     def predict(
-        self, latents: Tensor, timestep: int | Tensor, text: TextRows, *, controls: Sequence[LayerControl] = (), rows: int = 1
+        self, latents: Tensor, timestep: int | Tensor, text: TextRows, *, controls: Sequence[LayerControl] = (), rows: int = 1,
+        guidance: Sequence[float] = (1.0,),
     ) -> Tensor:
         """The UNet's output for latents (n, 4, h, w), in its dtype; ``controls``, fitted, are of stacks of so many ``rows``.
+
+        ``guidance`` has the scale of each row of a stack, for a UNet that is told it.
 
         Where texts have pooled vectors, each row is told with its own what SDXL knows of a picture: its size, whole and
         not cropped (Podell et al. 2023, Sec. 2.2).
@@ -292,9 +300,13 @@ class DreamLayer:
             # fp32: bf16 has no 1001, and the UNet converts what it makes of them
             sizes = torch.tensor([height, width, 0, 0, height, width], dtype=torch.float32, device=latents.device)
             added = {"text_embeds": text.pooled, "time_ids": sizes.expand(len(latents), -1)}
+        told = None
+        if self.has_distilled_guidance:
+            scales = torch.tensor(guidance, device=latents.device).repeat(len(latents) // len(guidance))
+            told = guidance_embedding(scales, unet.config.time_cond_proj_dim).to(latents)
         down, middle = control_residuals(controls, latents, timestep, text.embeddings, added, rows) or (None, None)
         return cast(Tensor, unet(
-            latents, timestep, text.embeddings, added_cond_kwargs=added, down_block_additional_residuals=down,
+            latents, timestep, text.embeddings, timestep_cond=told, added_cond_kwargs=added, down_block_additional_residuals=down,
             mid_block_additional_residual=middle).sample)
 
     def decode(self, latents: Tensor, *, views: int = 8) -> tuple[Tensor, Tensor, Tensor]:

@@ -188,6 +188,16 @@ def test_a_vae_may_be_given_apart(bases: Mapping[Name, TinyBase], options: BaseO
         DreamLayer.from_files(path, options=replace(options, vae=path))
 
 
+def test_a_latent_consistency_model_is_told_its_guidance(bases: Mapping[Name, TinyBase], options: BaseOptions, tmp_path: Path) -> None:
+    told = torch.randn(64, 32, generator=torch.Generator().manual_seed(1))
+    tensors = bases["SD1"].checkpoint()
+    channels = tensors[FIRST_CONV].shape[0]
+    path = save_checkpoint({**tensors, f"{UNET}time_embed.cond_proj.weight": told[:channels]}, tmp_path / "lcm.safetensors")
+    model = DreamLayer.from_files(path, options=options)
+    assert model.has_distilled_guidance and model.unet.config["time_cond_proj_dim"] == 32
+    assert torch.equal(state(model.unet)["time_embedding.cond_proj.weight"], told[:channels])
+
+
 # ---- what does not fit
 
 
@@ -215,6 +225,8 @@ DAMAGE: dict[str, tuple[Name, Callable[[dict[str, Tensor]], object], str]] = {
     "depth": ("SD2", put(FIRST_CONV, 64, 5, 3, 3), "a depth checkpoint"),
     "refiner": ("SDXL", lambda t: [t.pop(n) for n in list(t) if n.startswith("conditioner.embedders.1.")],
                 "SDXL's refiner, .*: give SDXL's base checkpoint"),
+    "distilled": ("SDXL", lambda t: [t.pop(n) for n in list(t) if any(f"transformer_blocks.{b}." in n for b in range(4, 10))],
+                  "an SDXL of fewer blocks .such as SSD-1B.*; give its folder in diffusers' layout"),
     "EDM": ("SDXL", put("edm_mean", 4), "EDM's noise levels"),
     "SD3": ("SD1", put(f"{UNET}joint_blocks.0.x_block.attn.qkv.weight", 4, 4), "SD3 or a model like it"),
     "Flux": ("SD1", put(f"{UNET}double_blocks.0.img_attn.qkv.weight", 4, 4), "Flux or a model like it"),

@@ -6,10 +6,13 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
+from diffusers.pipelines.latent_consistency_models.pipeline_latent_consistency_text2img import (
+    LatentConsistencyModelPipeline,
+)
 from torch import Tensor
 
 from dreamlayer_core.config import FAST, HarmonizationConfig, LayerAttentionConfig, SamplingConfig
@@ -23,6 +26,7 @@ from dreamlayer_core.regeneration import regenerate_layer
 from dreamlayer_core.sampling import FINAL, initial_noise
 
 from .command_line import Run
+from .tiny import seeded
 
 PROMPTS = LayerPrompts("a green hill", ("a red ball", "a blue box"), whole="a ball and a box", negative="blur")
 QUICK = SamplingConfig(steps=4, guidance=3.0)  # timesteps 751, 501, 251, 1
@@ -71,6 +75,25 @@ def test_one_guidance_for_all_rows_is_that_guidance_to_the_bit(tiny_dreamlayer: 
     plain = _output(tiny_dreamlayer, QUICK, 751)
     each = replace(QUICK, guidance=1.0, layer_guidance=dict.fromkeys(range(4), 3.0))
     assert torch.equal(_output(tiny_dreamlayer, each, 751), plain)
+
+
+def test_a_unet_with_distilled_guidance_is_told_the_scales(tiny_dreamlayer: DreamLayer) -> None:
+    """One half, and each row as diffusers' own pipeline of latent consistency models tells it."""
+    with seeded(4):
+        unet = cast(Any, type(tiny_dreamlayer.unet)).from_config({**tiny_dreamlayer.unet.config, "time_cond_proj_dim": 32})
+    unet.load_state_dict(cast(Any, tiny_dreamlayer.unet).state_dict(), strict=False)
+    model, off = replace(tiny_dreamlayer, unet=unet.eval().requires_grad_(False)), LayerAttentionConfig(caca=False, lssa=False)
+    scales, noise, embeddings = [1.5, 8.0, 3.0, 8.0], initial_noise((4, 4, 16, 16), 5), model.encode([PROMPTS])
+    sampling = SamplingConfig(guidance=8.0, layer_guidance={0: 1.5, 2: 3.0})
+    with torch.no_grad(), _rows_seen(model) as seen, layer_attention(model.unet, embeddings, off, None) as run:
+        found = Guided(model, run, embeddings, [PROMPTS], sampling)(noise, 751)[0]
+        assert seen == [4]
+    told = LatentConsistencyModelPipeline.get_guidance_scale_embedding(cast(Any, None), torch.tensor(scales) - 1, 32)
+    with torch.no_grad():
+        expected = unet(noise[0], 751, embeddings[0].embeddings, timestep_cond=told).sample
+        other = unet(noise[0], 751, embeddings[0].embeddings, timestep_cond=told[[0] * 4]).sample
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    assert float((other - expected)[1:].abs().amax((1, 2, 3)).min()) > 0.01
 
 
 @pytest.mark.parametrize(("interval", "guided"), [
