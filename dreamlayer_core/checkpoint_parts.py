@@ -93,8 +93,9 @@ def unet_tensors(tensors: Mapping[str, Tensor], family: Family) -> dict[str, Ten
         named = cast("dict[str, Tensor]", convert_ldm_unet_checkpoint(own, conversion))
     except KeyError as error:
         raise WeightsError(f"missing {UNET_PREFIX}{error.args[0]}; the file is incomplete, or no {family.name} model") from error
-    if (told := own.get(f"{UNET_PREFIX}time_embed.cond_proj.weight")) is not None:  # which the conversion leaves out
-        named[_TOLD_GUIDANCE] = told
+    for name in (_TOLD_GUIDANCE, "time_embed.cond_proj.weight"):  # which the conversion leaves out; most files have diffusers' name
+        if UNET_PREFIX + name in own:
+            named[_TOLD_GUIDANCE] = own[UNET_PREFIX + name]
     return named
 
 

@@ -23,7 +23,7 @@ from .row_weights import RowAddition, RowDelta, Rows, row_weights
 from .unet_names import ldm_names
 
 __all__ = ["PARTS", "ControlEncoder", "FrameSite", "Given", "LayerDiffuse", "LayerDiffuseAttention", "LayerDiffusePatches",
-           "Signals", "TemporalAttention", "frame_attention"]
+           "Signals", "TemporalAttention", "check_given", "frame_attention"]
 
 PARTS = {"to_q": "to_q", "to_k": "to_k", "to_v": "to_v", "to_out": "to_out.0"}
 """Projection in a file -> module of an attention layer."""
@@ -123,7 +123,7 @@ class _Controlled(_AfterAttention):
     """The same, and the control: added to the layer's input, and to its output."""
 
     signals: Signals
-    _made: dict[int, Tensor] = field(default_factory=lambda: dict[int, Tensor]())  # the same at every step
+    _made: dict[torch.Size, Tensor] = field(default_factory=lambda: dict[torch.Size, Tensor]())  # the same at every step
 
     def add_input(self, source: Tensor) -> None:
         source.add_(self._control(source))
@@ -134,11 +134,11 @@ class _Controlled(_AfterAttention):
 
     def _control(self, tokens: Tensor) -> Tensor:
         """(frames, n, c)."""
-        cells = tokens.shape[-2]
-        if cells not in self._made:
-            made = torch.cat([convolve(self.signals(cells)) for convolve in self.site.control])
-            self._made[cells] = rearrange(made, "frame c h w -> frame (h w) c").to(tokens)
-        return self._made[cells]
+        features = self.signals(tokens.shape[-2])
+        if features.shape not in self._made:
+            made = torch.cat([convolve(features) for convolve in self.site.control])
+            self._made[features.shape] = rearrange(made, "frame c h w -> frame (h w) c").to(tokens)
+        return self._made[features.shape]
 
 
 class LayerDiffuseAttention(nn.Module):
@@ -165,9 +165,8 @@ class LayerDiffuseAttention(nn.Module):
 
         Called, it raises InputError for stages of another size than the picture's.
         """
-        if self.encoder is None:
-            raise InputError("got weights without a control and a picture; leave it out")
-        found = cast("dict[int, Tensor]", self.encoder(picture))
+        check_given(self)
+        found = cast("dict[int, Tensor]", cast(ControlEncoder, self.encoder)(picture))
 
         def at(cells: int) -> Tensor:
             if cells not in found:
@@ -187,14 +186,6 @@ class LayerDiffuseAttention(nn.Module):
                 "base model")
         return list(zip(ordered, self._sites, strict=True))
 
-    def additions(self, names: Sequence[str], rows: Rows = "foreground") -> dict[str, list[RowAddition]]:
-        """What rows, each a picture of its own, add at attention layers of a UNet. WeightsError for several frames."""
-        if self.frames != 1:
-            raise WeightsError(
-                f"weights of {self.frames} frames, which belong together as the rows of one picture; for single rows "
-                "give layer_sd15_transparent_attn")
-        return self._added(names, rows)
-
     def frame_additions(
         self, names: Sequence[str], heads: Heads, rows: range, *, order: Sequence[int] | None = None, signals: Signals | None = None
     ) -> dict[str, list[RowAddition]]:
@@ -211,10 +202,12 @@ class LayerDiffuseAttention(nn.Module):
     ) -> dict[str, list[RowAddition]]:
         """What rows of a stack add, bottom to top, the whole last: weights of one frame at its foregrounds, of several at all of its rows
         but the ``given`` one, whose ``signals`` they go by. Raises InputError for several frames and stacks of more than one
-        foreground, and as `frame_additions`.
+        foreground, and as `frame_additions`; WeightsError for another number of frames than published.
         """
         if self.frames == 1:
-            return self.additions(names)
+            return self._added(names, "foreground")
+        if self.frames != (3 if self.encoder is None else 2):
+            raise WeightsError(f"weights of {self.frames} frames; give layer_sd15_joint, layer_sd15_fg2bg or layer_sd15_bg2fg as published")
         if foregrounds != 1:
             raise InputError(
                 f"got LayerDiffuse's weights of {self.frames} frames for a picture of {foregrounds} foregrounds; they are for one: give one "
@@ -245,18 +238,24 @@ class LayerDiffusePatches(nn.Module):
                                                 for name, w in side.items()}) for side in (up, down))
         self.scales = {name.replace(".", "/"): scale for name, scale in scales.items()}
 
-    def additions(self, names: Sequence[str], rows: Rows = "foreground") -> dict[str, list[RowAddition]]:
-        """What rows add at linear layers of a UNet, among its layers under diffusers' names."""
+    def additions(self, names: Sequence[str]) -> dict[str, list[RowAddition]]:
+        """What foreground rows add at linear layers of a UNet, among its layers under diffusers' names."""
         own = {ldm: name for name, ldm in ldm_names(names).items()}
 
         def delta(key: str) -> RowDelta:
             down = self.down[key] if key in self.down else None
-            return RowDelta(rows=rows, up=self.up[key], down=down, scale=self.scales.get(key, 1.0))
+            return RowDelta(rows="foreground", up=self.up[key], down=down, scale=self.scales.get(key, 1.0))
 
         return {own.get(name := key.replace("/", "."), name): [delta(key)] for key in self.up}
 
 
 LayerDiffuse = LayerDiffuseAttention | LayerDiffusePatches
+
+
+def check_given(weights: LayerDiffuse) -> None:
+    """Raises InputError for weights that go by no picture of a finished layer."""
+    if isinstance(weights, LayerDiffusePatches) or weights.encoder is None:
+        raise InputError("got LayerDiffuse's weights without a control, and a picture for it; leave the picture out")
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
 from .diffusers_unet import find_sites
-from .layerdiffuse import Given, LayerDiffuse, LayerDiffuseAttention, frame_attention
+from .layerdiffuse import Given, LayerDiffuse, LayerDiffuseAttention, check_given, frame_attention
 from .row_weights import RowAddition
 
 __all__ = ["layerdiffuse_additions", "layerdiffuse_attention"]
@@ -27,6 +27,8 @@ def layerdiffuse_additions(
     size that the latents decode to, the conditional weights go by. Raises InputError for several frames and more
     foregrounds, and for a picture too many or too few.
     """
+    if picture is not None:
+        check_given(weights)
     if not isinstance(weights, LayerDiffuseAttention):
         return weights.additions([name for name, _ in cast(Any, unet).named_modules()])
     signals = picture if picture is None else weights.signals(picture)

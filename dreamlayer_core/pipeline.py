@@ -28,7 +28,7 @@ from .diffusers_unet import check_adapter, layer_attention
 from .errors import InputError, WeightsError
 from .guidance import Guided, guidance_embedding
 from .harmonization import resize_alpha
-from .layerdiffuse import LayerDiffuse
+from .layerdiffuse import LayerDiffuse, LayerDiffuseAttention
 from .layerdiffuse_encoder import TransparentEncoder, load_transparent_encoder
 from .layerdiffuse_files import load_layerdiffuse
 from .layerdiffuse_unet import layerdiffuse_additions
@@ -97,6 +97,10 @@ class DreamLayer:
             raise WeightsError(
                 f"a transparent encoder for {self.encoder.latent_scale} pixels per latent cell, but the VAE has "
                 f"{self.vae_scale}; give the encoder that was made for this VAE")
+        if isinstance(self.layerdiffuse, LayerDiffuseAttention) and self.layerdiffuse.encoder is not None:
+            raise WeightsError(
+                "LayerDiffuse's conditional weights, which go by the picture of a finished layer: pass them to `generate` by "
+                "`layerdiffuse_additions`, or use LayerDiffuse Attention in ComfyUI; else give layer_sd15_transparent_attn or layer_sd15_joint")
         check_additions(self.unet, self.row_additions(1), 3)
         if self.adapter is not None:
             check_prediction(self.adapter.settings, self.schedule.prediction_type)
@@ -204,6 +208,8 @@ class DreamLayer:
             if attention.caca and (note := unreached(stepper, run.threshold)):
                 _log.warning(note)
             denoise = Guided(self, run, embeddings, stacks, sampling, controls=fitted)
+            if self.has_distilled_guidance and (note := _unheard(sampling, stacks)):
+                _log.warning(note)
             latents, trajectory = sample_layers(
                 denoise, noise.to(self.device), stepper, keep=harmonization, keep_all=keep_all, replay=replay,
                 on_step=on_step)
@@ -377,6 +383,16 @@ class DreamLayer:
             denoise = Guided(self, run, embeddings, stacks, sampling, global_row=True, controls=controls)
             picture = harmonize(denoise, trajectory, small, stepper, on_step=on_step)
         return self.decode_pictures(picture).cpu()
+
+
+def _unheard(sampling: SamplingConfig, stacks: Sequence[LayerPrompts]) -> str:
+    """What a UNet with distilled guidance does not heed, or hardly; empty if it heeds all."""
+    unheard = [name for name, given in (
+        ("the negative prompt", any(one.negative for one in stacks)),
+        ("the guidance interval", sampling.guidance_interval is not None)) if given]
+    weak = ["is told a guidance of 1, which is next to none (about 8 is usual)"] if sampling.guidance == 1 else []
+    parts = [*([f"does not heed {' and '.join(unheard)}"] if unheard else []), *weak]
+    return f"this UNet has its guidance distilled into it: it {', and '.join(parts)}" if parts else ""
 
 
 def _stack(

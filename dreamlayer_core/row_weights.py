@@ -195,7 +195,7 @@ def _stacked(batch: Tensor, height: int) -> Tensor:
 
 @contextmanager
 def row_weights(model: nn.Module, additions: Additions, height: int) -> Generator[None]:
-    """Let rows of named modules of ``model`` add to their output until leaving, also by an error.
+    """Let rows of named modules of ``model`` add to their output, and `RowInput` to their input, until leaving, also by an error.
 
     ``height`` is the rows of every stack in a batch. Modules without an addition are not touched. Raises InputError for
     rows that a stack lacks, WeightsError for a module that the model lacks or an addition that does not fit it; then

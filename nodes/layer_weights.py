@@ -120,9 +120,9 @@ class LayerDiffuseAttention(io.ComfyNode):
 
 
 def _on_gray(picture: Tensor) -> Tensor:
-    """IMAGE (1, H, W, 3 or 4) -> (3, H, W). InputError for a batch of several."""
-    if len(picture) != 1:
-        raise InputError(f"got {len(picture)} pictures of a finished layer; give one")
+    """IMAGE (1, H, W, 3 or 4) -> (3, H, W). InputError for others."""
+    if len(picture) != 1 or picture.shape[-1] not in (3, 4):
+        raise InputError(f"got {len(picture)} pictures of {picture.shape[-1]} channels as a finished layer; give one, RGB or RGBA")
     channels = picture[0].movedim(-1, 0)
     return channels if len(channels) == 3 else gray_fill(channels[:3], channels[3:])
 

@@ -56,5 +56,5 @@ def layer_controls(model: DreamLayer, chosen: LayerPictures, pictures: Sequence[
 def noted_pictures(chosen: LayerPictures) -> dict[str, object]:
     """What a saved stack notes of them; nothing without any."""
     given: dict[str, Path | tuple[LayerFile, ...] | None] = {name: getattr(chosen, name) for name in PICTURES}
-    return {name: [one.noted() for one in value] if isinstance(value, tuple) else str(value)
+    return {name: [one.noted() for one in value] if isinstance(value, tuple) else str(value.resolve())
             for name, value in given.items() if value}

@@ -50,8 +50,8 @@ class LayerFile:
     strength: float = 1.0
 
     def noted(self) -> str:
-        """As `parse_layer_files` reads it."""
-        return f"{self.layer}={self.file}:{self.strength:g}"
+        """As `parse_layer_files` reads it, from any folder."""
+        return f"{self.layer}={self.file.resolve()}:{self.strength:g}"
 
     def check_layer(self, option: str, foregrounds: int) -> None:
         """Raises InputError for a layer that the request lacks."""

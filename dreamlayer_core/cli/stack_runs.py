@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import cast, get_args
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor
@@ -24,7 +25,7 @@ from ..config import (
 )
 from ..derived import TakenOff, take_off
 from ..editing import EditedStack, LayerChange, RunSettings, edit_layers, harmonize_stack, new_order
-from ..errors import InputError
+from ..errors import DreamLayerError, InputError
 from ..formats import StoredTrajectory, load_document, load_stack, load_trajectory, save_stack
 from ..layers import LayerStack
 from ..pipeline import DreamLayer
@@ -206,12 +207,14 @@ def _prepared(
     # What layers have beside their prompts is made for the stack's own base.
     loras = () if request.model else _layer_files(source, "loras", order)
     chosen = LayerPictures() if request.model else _pictures(source, order, changes)
-    prompts, hints = read_pictures(chosen)
+    with _noted():
+        prompts, hints = read_pictures(chosen)
     model = load_model(*_model_names(request, source), request.device, _base(request, source), _precision(source))
-    additions, text_additions = lora_additions(model, loras)
-    settings = replace(
-        _settings(request, source), additions=joined_additions(image_prompts(model, chosen, prompts), additions),
-        text_additions=text_additions, controls=layer_controls(model, chosen, hints))
+    with _noted():
+        additions, text_additions = lora_additions(model, loras)
+        settings = replace(
+            _settings(request, source), additions=joined_additions(image_prompts(model, chosen, prompts), additions),
+            text_additions=text_additions, controls=layer_controls(model, chosen, hints))
     if order is not None:
         settings = replace(settings, sampling=settings.sampling.of_rows([*order, len(source.stack.layers)]))
     if source.stored is not None:
@@ -271,9 +274,9 @@ def _settings(request: StackRequest, source: _Source) -> RunSettings:
 
 
 def _layer_files(
-    source: _Source, noted: str, order: Sequence[int] | None, moved: Collection[int | str] = ()
+    source: _Source, noted: str, order: Sequence[int] | None, stale: Collection[int | str] = ()
 ) -> tuple[LayerFile, ...]:
-    """Those that the stack notes, on the layers as they are numbered afterwards, but for those of ``moved`` ones.
+    """Those that the stack notes, on the layers as they are numbered afterwards, but for those of ``stale`` ones.
 
     ``order`` has the number before of each.
     """
@@ -282,15 +285,20 @@ def _layer_files(
             files = parse_layer_files(f"the stack's {noted}", [str(one) for one in several], "file")
         case _:
             return ()
-    kept = [one for one in files if one.layer not in moved and (one.layer == "global" or order is None or one.layer in order)]
-    return tuple(one if one.layer == "global" or order is None else replace(one, layer=order.index(one.layer)) for one in kept)
+    places: dict[int | str, int | Literal["global"]] = {"global": "global"}
+    places |= {one.layer: one.layer for one in files} if order is None else {old: new for new, old in enumerate(order)}
+    return tuple(replace(one, layer=places[one.layer]) for one in files if one.layer in places and one.layer not in stale)
 
 
 def _pictures(source: _Source, order: Sequence[int] | None, changes: Sequence[LayerChange]) -> LayerPictures:
-    """Image prompts and hints of the stack. The hint of a layer that is moved shows where it was, and so does the whole picture's."""
+    """Image prompts and hints of the stack. A hint shows where things were: that of a layer that is moved goes, and the whole
+    picture's where anything is moved or taken away."""
     moved = {change.layer for change in changes if not change.op.is_identity}
-    prompts = _layer_files(source, "image_prompts", order)
-    hints = _layer_files(source, "controls", order, {*moved, "global"} if moved else ())
+    gone = {change.layer for change in changes if change.delete or change.visible is False}
+    stale: set[int | str] = {*moved, "global"} if moved | gone else set()
+    prompts, hints = (_layer_files(source, "image_prompts", order), _layer_files(source, "controls", order, stale))
+    if stale and len(hints) < len(_layer_files(source, "controls", order)):
+        say("hints of what is moved or taken away show where it was, and are left out")
 
     def path(name: str, needed: tuple[LayerFile, ...]) -> Path | None:
         return Path(text) if needed and (text := source.text(name)) else None
@@ -298,6 +306,16 @@ def _pictures(source: _Source, order: Sequence[int] | None, changes: Sequence[La
     return LayerPictures(
         image_prompts=prompts, ip_adapter=path("ip_adapter", prompts), image_encoder=path("image_encoder", prompts),
         controls=hints, controlnet=path("controlnet", hints))
+
+
+@contextmanager
+def _noted() -> Generator[None]:
+    """Errors about files that the user has not given now say where they come from."""
+    try:
+        yield
+    except DreamLayerError as error:
+        raise type(error)(f"{error}; the stack notes this file: bring it back, or leave out all that layers have beside their prompts with "
+                          "--model") from error
 
 
 def _guidance_interval(source: _Source) -> GuidanceInterval | None:

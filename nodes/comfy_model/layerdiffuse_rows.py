@@ -17,6 +17,7 @@ from ...dreamlayer_core.layerdiffuse import (
     LayerDiffuseAttention,
     LayerDiffusePatches,
     Signals,
+    check_given,
 )
 from ...dreamlayer_core.row_weights import Additions
 from .row_patch import RowCall, Source
@@ -36,9 +37,8 @@ def layerdiffuse_source(weights: LayerDiffuse, picture: Tensor | None = None, gi
 def _additions(
     weights: LayerDiffuse, picture: Tensor | None, given: Given, modules: Mapping[str, nn.Module], call: RowCall
 ) -> Additions:
-    controlled = isinstance(weights, LayerDiffuseAttention) and weights.encoder is not None
-    if picture is not None and not controlled:
-        raise InputError("got a picture, and weights of LayerDiffuse that go by none; leave the picture out")
+    if picture is not None:
+        check_given(weights)
     if isinstance(weights, LayerDiffusePatches):
         return weights.additions(list(modules))
     sites: dict[str, Any] = {name: module for name, module in modules.items() if name.endswith((".attn1", ".attn2"))}
@@ -53,11 +53,15 @@ class _Fitted:
 
     def __init__(self, weights: LayerDiffuseAttention, picture: Tensor, call: RowCall) -> None:
         self._weights, self._picture, self._call = weights, picture, call
-        self._made = dict[tuple[int, int], Signals]()
+        self._signals: Signals | None = None
 
     def __call__(self, cells: int) -> Tensor:
-        if (size := self._call.size) not in self._made:
-            height, width = (side * cast(ControlEncoder, self._weights.encoder).scale for side in size)
+        if self._call.size != self._call.whole:
+            raise InputError(
+                "got conditioning for an area and LayerDiffuse's conditional weights, which go by the whole of a finished layer; leave "
+                "out the area, or the weights")
+        if self._signals is None:
+            height, width = (side * cast(ControlEncoder, self._weights.encoder).scale for side in self._call.whole)
             fitted = comfy.utils.common_upscale(self._picture[None], width, height, "bilinear", "center")[0]
-            self._made[size] = self._weights.signals(fitted.to(next(self._weights.parameters()).device))
-        return self._made[size](cells)
+            self._signals = self._weights.signals(fitted)
+        return self._signals(cells)

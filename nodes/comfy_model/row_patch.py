@@ -43,7 +43,8 @@ class RowCall:
     """The call of the UNet that is in progress; the same object for all calls of a run."""
 
     height: int = 0  # rows of every stack, 1 where there are no layers; 0 while nothing is sampled, only checked
-    size: tuple[int, int] = (0, 0)  # of its latents, (height, width)
+    size: tuple[int, int] = (0, 0)  # of its latents, (height, width): less than the whole where conditioning is for an area
+    whole: tuple[int, int] = (0, 0)  # of the run's
     options: Mapping[str, Any] = field(default_factory=lambda: dict[str, Any]())  # its transformer options
 
 
@@ -124,7 +125,7 @@ class _RowPatch:
     def outer_sample(self, executor: Any, *args: Any, **kwargs: Any) -> Any:
         """OUTER_SAMPLE wrapper: makes the run's state, and drops it whatever happens."""
         guider = executor.class_obj
-        run = _RowRun(self, run_height(guider.conds, args[0]) or 1)
+        run = _RowRun(self, run_height(guider.conds, args[0]) or 1, (args[0].shape[-2], args[0].shape[-1]))
         wrappers = guider.model_options["transformer_options"].setdefault("wrappers", {})
         wrappers.setdefault(_DIFFUSION_MODEL, {}).setdefault(_KEY, []).append(run.diffusion_model)
         try:
@@ -136,9 +137,9 @@ class _RowPatch:
 class _RowRun:
     """One sampling run."""
 
-    def __init__(self, patch: _RowPatch, height: int) -> None:
-        self.patch, self.height = patch, height
-        self.bound: dict[nn.Module, tuple[RowCall, Additions]] = {}  # by UNet: one a device
+    def __init__(self, patch: _RowPatch, height: int, size: tuple[int, int]) -> None:
+        self.patch, self.height, self.size = patch, height, size
+        self.bound: dict[nn.Module, tuple[RowCall, list[_Site]]] = {}  # by UNet: one a device
 
     def diffusion_model(
         self, executor: Any, x: Tensor, timesteps: Tensor, context: Any, y: Any, control: Any, options: dict[str, Any],
@@ -148,22 +149,21 @@ class _RowRun:
         unet: nn.Module = executor.class_obj
         if unet not in self.bound:
             self.bound[unet] = self._bind(unet)
-        call, additions = self.bound[unet]
+        call, sites = self.bound[unet]
         call.options, call.size = options, (x.shape[-2], x.shape[-1])
         with ExitStack() as undo:
-            for name, own in additions.items():
-                undo.enter_context(_hooked(unet, name, _Rows(own, self.height, len(x))))
+            for site in sites:
+                undo.enter_context(_hooked(site, _Rows(site.additions, self.height, len(x))))
             return executor(x, timesteps, context, y, control, options, **extra)
 
-    def _bind(self, unet: nn.Module) -> tuple[RowCall, Additions]:
-        call = RowCall(height=self.height)
+    def _bind(self, unet: nn.Module) -> tuple[RowCall, list[_Site]]:
+        call = RowCall(height=self.height, whole=self.size)
         named = joined_additions(*(_named(source, self.patch.names, unet, call) for source in self.patch.sources))
         if self.height == 1:
             named = {name: [one for one in own if one.rows == "global"] for name, own in named.items()}
         self._check_layers(named)
         named = {name: own for name, own in named.items() if own}
-        check_additions(unet, named, self.height)
-        return call, named
+        return call, [_site(unet, name, module, named[name]) for name, module in check_additions(unet, named, self.height).items()]
 
     def _check_layers(self, additions: Additions) -> None:
         """A number is a layer's, never the whole picture's."""
@@ -172,6 +172,25 @@ class _RowRun:
             raise InputError(
                 f"got weights for layer {beyond[0]} of a picture with {self.height - 2} foregrounds; give 0 (the background) to "
                 f"{self.height - 2}, or -1 (the whole picture)")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Site:
+    """A module of the UNet and what rows add there. Of an attention layer: its projections, which are called also where other nodes
+    replace its attention, and the norm before it, where its input is made before any patch sees it."""
+
+    module: nn.Module
+    first: nn.Module | None = None
+    norm: nn.Module | None = None
+    additions: list[RowAddition]
+
+
+def _site(unet: nn.Module, name: str, module: Any, additions: list[RowAddition]) -> _Site:
+    if not name.endswith((".attn1", ".attn2")):
+        return _Site(module=module, additions=additions)
+    takes = any(isinstance(one, RowInput) for one in additions)
+    norm = unet.get_submodule(f"{name[:-len('attn1')]}norm{name[-1]}") if takes else None
+    return _Site(module=module.to_out, first=module.to_q, norm=norm, additions=additions)
 
 
 class _Rows:
@@ -202,15 +221,11 @@ class _Rows:
 
 
 @contextmanager
-def _hooked(unet: nn.Module, name: str, rows: _Rows) -> Generator[None]:
-    module: Any = unet.get_submodule(name)
+def _hooked(site: _Site, rows: _Rows) -> Generator[None]:
     with ExitStack() as undo:
-        if name.endswith((".attn1", ".attn2")):
-            # Where its attention is replaced, ComfyUI calls the projections, and never the layer itself.
-            if any(isinstance(one, RowInput) for one in rows.additions):
-                norm = unet.get_submodule(f"{name[:-len('attn1')]}norm{name[-1]}")  # what the layer takes, before any patch sees it
-                undo.callback(norm.register_forward_hook(rows.add_input).remove)
-            undo.callback(module.to_q.register_forward_pre_hook(rows.keep).remove)
-            module = module.to_out
-        undo.callback(module.register_forward_hook(rows.add).remove)
+        if site.norm is not None:
+            undo.callback(site.norm.register_forward_hook(rows.add_input).remove)
+        if site.first is not None:
+            undo.callback(site.first.register_forward_pre_hook(rows.keep).remove)
+        undo.callback(site.module.register_forward_hook(rows.add).remove)
         yield

@@ -188,11 +188,14 @@ def test_a_vae_may_be_given_apart(bases: Mapping[Name, TinyBase], options: BaseO
         DreamLayer.from_files(path, options=replace(options, vae=path))
 
 
-def test_a_latent_consistency_model_is_told_its_guidance(bases: Mapping[Name, TinyBase], options: BaseOptions, tmp_path: Path) -> None:
+@pytest.mark.parametrize("part", ["time_embed", "time_embedding"])
+def test_a_latent_consistency_model_is_told_its_guidance(
+    bases: Mapping[Name, TinyBase], options: BaseOptions, tmp_path: Path, part: str
+) -> None:
     told = torch.randn(64, 32, generator=torch.Generator().manual_seed(1))
     tensors = bases["SD1"].checkpoint()
     channels = tensors[FIRST_CONV].shape[0]
-    path = save_checkpoint({**tensors, f"{UNET}time_embed.cond_proj.weight": told[:channels]}, tmp_path / "lcm.safetensors")
+    path = save_checkpoint({**tensors, f"{UNET}{part}.cond_proj.weight": told[:channels]}, tmp_path / "lcm.safetensors")
     model = DreamLayer.from_files(path, options=options)
     assert model.has_distilled_guidance and model.unet.config["time_cond_proj_dim"] == 32
     assert torch.equal(state(model.unet)["time_embedding.cond_proj.weight"], told[:channels])

@@ -24,6 +24,7 @@ from .tiny import (
     CHANNELS,
     CONTEXT_THRESHOLD,
     sd15_shaped_unet,
+    seeded,
     tiny_adapter,
     tiny_embedding,
     tiny_unet,
@@ -223,6 +224,23 @@ def test_sd15s_shape_takes_the_same_path(adapted: bool) -> None:
         found = _call(unet, run, latents, EARLY, _text(embeddings))
         assert run.context_map is not None and run.context_map.shape == (1, 2, 4, 4)
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)  # 32 sharp attention layers amplify rounding
+
+
+def test_so_does_an_sdxl_of_fewer_blocks() -> None:
+    """SSD-1B's structure: stages of uneven depth, and no attention in the middle."""
+    with seeded(2):
+        unet = UNet2DConditionModel(
+            sample_size=16, block_out_channels=(32, 32, 64), layers_per_block=2, mid_block_type=None, norm_num_groups=8,
+            transformer_layers_per_block=cast(Any, ((0, 0), (2, 2), (4, 4))),
+            reverse_transformer_layers_per_block=((4, 4, 10), (2, 1, 1), 1),
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"), cross_attention_dim=CHANNELS,
+            attention_head_dim=4).eval().requires_grad_(False)
+    embeddings, latents, config = [tiny_embedding([1, 2])], _latents(4), LayerAttentionConfig(downscale=2, refinement=MapRefinement())
+    naive = Naive(embeddings=embeddings, context_sites=find_sites(unet, 2).context, grids=GRIDS)
+    with torch.no_grad(), naive_layers(unet, naive):
+        expected = _stock(unet, latents, EARLY, _text(embeddings))
+    torch.testing.assert_close(_bound(unet, latents, EARLY, embeddings, config), expected, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("size", [(24, 8), (12, 20), (9, 13)])

@@ -77,12 +77,18 @@ def test_one_guidance_for_all_rows_is_that_guidance_to_the_bit(tiny_dreamlayer: 
     assert torch.equal(_output(tiny_dreamlayer, each, 751), plain)
 
 
-def test_a_unet_with_distilled_guidance_is_told_the_scales(tiny_dreamlayer: DreamLayer) -> None:
-    """One half, and each row as diffusers' own pipeline of latent consistency models tells it."""
+@pytest.fixture(scope="module")
+def distilled(tiny_dreamlayer: DreamLayer) -> DreamLayer:
+    """With a UNet that is told the guidance scale."""
     with seeded(4):
         unet = cast(Any, type(tiny_dreamlayer.unet)).from_config({**tiny_dreamlayer.unet.config, "time_cond_proj_dim": 32})
     unet.load_state_dict(cast(Any, tiny_dreamlayer.unet).state_dict(), strict=False)
-    model, off = replace(tiny_dreamlayer, unet=unet.eval().requires_grad_(False)), LayerAttentionConfig(caca=False, lssa=False)
+    return replace(tiny_dreamlayer, unet=unet.eval().requires_grad_(False))
+
+
+def test_a_unet_with_distilled_guidance_is_told_the_scales(distilled: DreamLayer) -> None:
+    """One half, and each row as diffusers' own pipeline of latent consistency models tells it."""
+    model, unet, off = distilled, cast(Any, distilled.unet), LayerAttentionConfig(caca=False, lssa=False)
     scales, noise, embeddings = [1.5, 8.0, 3.0, 8.0], initial_noise((4, 4, 16, 16), 5), model.encode([PROMPTS])
     sampling = SamplingConfig(guidance=8.0, layer_guidance={0: 1.5, 2: 3.0})
     with torch.no_grad(), _rows_seen(model) as seen, layer_attention(model.unet, embeddings, off, None) as run:
@@ -94,6 +100,19 @@ def test_a_unet_with_distilled_guidance_is_told_the_scales(tiny_dreamlayer: Drea
         other = unet(noise[0], 751, embeddings[0].embeddings, timestep_cond=told[[0] * 4]).sample
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     assert float((other - expected)[1:].abs().amax((1, 2, 3)).min()) > 0.01
+
+
+@pytest.mark.parametrize(("sampling", "words"), [
+    (replace(QUICK, guidance_interval=(400, 800)), "it does not heed the negative prompt and the guidance interval"),
+    (replace(QUICK, guidance=1.0), "it does not heed the negative prompt, and is told a guidance of 1, which is next to none")])
+def test_what_distilled_guidance_does_not_heed_is_said(
+    distilled: DreamLayer, tiny_dreamlayer: DreamLayer, caplog: pytest.LogCaptureFixture, sampling: SamplingConfig, words: str
+) -> None:
+    _generate(distilled, sampling)
+    assert words in caplog.text
+    caplog.clear()
+    _generate(tiny_dreamlayer, sampling)
+    assert "distilled" not in caplog.text
 
 
 @pytest.mark.parametrize(("interval", "guided"), [

@@ -232,14 +232,14 @@ def test_an_error_inside_also_undoes(unet: UNet2DConditionModel) -> None:
 
 def test_a_picture_goes_with_conditional_weights_alone(unet: UNet2DConditionModel, single: dict[str, Tensor]) -> None:
     conditional, picture = cast(LayerDiffuseAttention, read_layerdiffuse(_file(2, CONTROL))), torch.rand(3, 64, 64)
-    with pytest.raises(InputError, match="without a control and a picture"), \
+    with pytest.raises(InputError, match="without a control, and a picture for it"), \
             layerdiffuse_attention(unet, cast(LayerDiffuseAttention, read_layerdiffuse(single)), picture):
         pass
     with pytest.raises(InputError, match="conditional weights without a picture"), layerdiffuse_attention(unet, conditional):
         pass
     with pytest.raises(InputError, match="conditional weights without a picture"):
         layerdiffuse_additions(unet, conditional)
-    with pytest.raises(InputError, match="without a control and a picture"):
+    with pytest.raises(InputError, match="without a control, and a picture for it"):
         layerdiffuse_additions(unet, read_layerdiffuse(single), picture=picture)
 
 

@@ -67,6 +67,12 @@ def test_weights_that_do_not_fit_are_refused_at_once(tiny_dreamlayer: DreamLayer
     wide = drawn(attention_shapes(1, widths=[2 * CHANNELS] * 20, context=CHANNELS, rank=4))
     with pytest.raises(WeightsError, match=r"to_q: a delta of \(64, 64\) for a weight of \(32, 32\)"):
         replace(tiny_dreamlayer, layerdiffuse=read_layerdiffuse(wide))
+    conditional = drawn(attention_shapes(2, widths=[CHANNELS] * 20, context=CHANNELS, rank=4, control=(8, 16, 32)))
+    with pytest.raises(WeightsError, match="conditional weights, which go by .*; else give layer_sd15_transparent_attn or layer_sd15_joint"):
+        replace(tiny_dreamlayer, layerdiffuse=read_layerdiffuse(conditional))
+    two = drawn(attention_shapes(2, widths=[CHANNELS] * 20, context=CHANNELS, rank=4))
+    with pytest.raises(WeightsError, match="weights of 2 frames; give layer_sd15_joint, layer_sd15_fg2bg"):
+        replace(tiny_dreamlayer, layerdiffuse=read_layerdiffuse(two))
     with pytest.raises(WeightsError, match="encoder for 2 pixels per latent cell, but the VAE has 4"):
         replace(tiny_dreamlayer, encoder=TransparentEncoder((4, 8), scale=1))
 

@@ -291,8 +291,8 @@ def test_pictures_and_weights_that_do_not_go_together(graph, files, reference, c
     picture = reference["given/picture"].movedim(0, -1)[None]
     for name, given, words in (
             ("bg2fg", {}, "bg2fg.safetensors: got conditional weights without a picture"),
-            ("joint", {"picture": picture}, "joint.safetensors: got a picture, and weights of LayerDiffuse that go by none"),
-            ("bg2fg", {"picture": picture.expand(2, -1, -1, -1)}, "got 2 pictures of a finished layer; give one")):
+            ("joint", {"picture": picture}, "joint.safetensors: got LayerDiffuse's weights without a control, and a picture"),
+            ("bg2fg", {"picture": picture.expand(2, -1, -1, -1)}, "got 2 pictures of 3 channels as a finished layer; give one")):
         with pytest.raises((ValueError, core("errors").WeightsError), match=words):
             layerdiffuse(graph, f"{name}.safetensors", **given)
 
