@@ -84,6 +84,13 @@ class LayerPictures:
         for option, one in self._files():
             one.check_layer(option, foregrounds)
 
+    def of_whole(self) -> LayerPictures:
+        """Those of the row of the whole picture, which is all that harmonising has."""
+        prompts, hints = (tuple(one for one in several if one.layer == "global") for several in (self.image_prompts, self.controls))
+        return LayerPictures(
+            image_prompts=prompts, ip_adapter=self.ip_adapter if prompts else None, image_encoder=self.image_encoder if prompts else None,
+            controls=hints, controlnet=self.controlnet if hints else None)
+
     def _files(self) -> list[tuple[str, LayerFile]]:
         return [*(("--image-prompt", one) for one in self.image_prompts), *(("--control", one) for one in self.controls)]
 

@@ -107,7 +107,7 @@ def edit_stack(
             return edited
         return replace(edited, harmonized=harmonize_stack(run.model, edited, run.settings, on_step=run.on_step))
 
-    return _run(request, work, list(described), changes=changes, order=lambda count: new_order(changes, count))
+    return _run(request, work, list(described), changes=changes, order=lambda count: new_order(changes, count), samples=complete)
 
 
 def regenerate_in_stack(
@@ -143,16 +143,17 @@ def add_to_stack(request: StackRequest, prompt: str, *, position: int | None, se
 def _run(
     request: StackRequest, work: Callable[[_Run], EditedStack], described: list[str], *,
     changes: Sequence[LayerChange] = (), new_ground: bool = False,
-    order: Callable[[int], Sequence[int]] | None = None,
+    order: Callable[[int], Sequence[int]] | None = None, samples: bool = True,
 ) -> dict[str, object]:
-    """``order`` (of so many layers): the number before of each layer that there is afterwards, -1 for a new one."""
+    """``order`` (of so many layers): the number before of each layer that there is afterwards, -1 for a new one. ``samples``: layers, and
+    does not only harmonise."""
     source = _load(request)
     if request.effects == "found" and not new_ground:
         check_ground(source.stack, changes)
     check_output_folder(request.out, overwrite=request.overwrite)
     with stage_progress() as progress, memory_errors():
         started = time.perf_counter()
-        run = _prepared(request, source, progress, order(len(source.stack.layers)) if order else None, changes)
+        run = _prepared(request, source, progress, order(len(source.stack.layers)) if order else None, changes, samples=samples)
         loaded = time.perf_counter()
         edited = work(run)
         finished = time.perf_counter()
@@ -201,20 +202,21 @@ def _nameless(name: str) -> bool:
 
 def _prepared(
     request: StackRequest, source: _Source, progress: StageProgress, order: Sequence[int] | None,
-    changes: Sequence[LayerChange],
+    changes: Sequence[LayerChange], *, samples: bool,
 ) -> _Run:
     progress.begin("load")
     # What layers have beside their prompts is made for the stack's own base.
     loras = () if request.model else _layer_files(source, "loras", order)
     chosen = LayerPictures() if request.model else _pictures(source, order, changes)
+    acting = chosen if samples else chosen.of_whole() if request.harmonize else LayerPictures()
     with _noted():
-        prompts, hints = read_pictures(chosen)
+        prompts, hints = read_pictures(acting)
     model = load_model(*_model_names(request, source), request.device, _base(request, source), _precision(source))
     with _noted():
         additions, text_additions = lora_additions(model, loras)
         settings = replace(
-            _settings(request, source), additions=joined_additions(image_prompts(model, chosen, prompts), additions),
-            text_additions=text_additions, controls=layer_controls(model, chosen, hints))
+            _settings(request, source), additions=joined_additions(image_prompts(model, acting, prompts), additions),
+            text_additions=text_additions, controls=layer_controls(model, acting, hints))
     if order is not None:
         settings = replace(settings, sampling=settings.sampling.of_rows([*order, len(source.stack.layers)]))
     if source.stored is not None:

@@ -123,8 +123,9 @@ def test_a_picture_that_is_gone_is_told_as_the_stacks(painted: tuple[Path, Tenso
     shutil.copytree(painted[0], folder := tmp_path / "stack")
     document = (folder / "stack.json").read_text().replace(str(files / "picture.png"), str(files / "lost.png"))
     (folder / "stack.json").write_text(document)
-    arguments = ("edit", folder, "--layer", "1", "--opacity", "0.5", "--no-harmonize", "--out", tmp_path / "out")
+    arguments = ("edit", folder, "--layer", "1", "--opacity", "0.5", "--views", "1", "--out", tmp_path / "out")
     Run(tmp_path, *arguments).assert_fails(1, "lost.png: no such picture", "the stack notes this file: bring it back", "--model")
+    assert Run(tmp_path, *arguments, "--no-harmonize", "--json").json()["settings"]["controls"][0].endswith("lost.png:1")  # none acts
 
 
 def test_harmonising_again_goes_by_the_wholes_hint(tiny_folder: Path, files: Path, tmp_path: Path) -> None:

@@ -287,6 +287,14 @@ def test_layers_that_are_not_there(graph, files, texts, noise):
         denoise(layerdiffuse(graph, "joint.safetensors"), texts, noise)
 
 
+def test_a_finished_layer_and_an_area_do_not_go_together(graph, files, reference, noise):
+    """The area would go by the whole of the layer, and not by its own part."""
+    (text, extra), negative = graph.encode(graph.plan("a red ball"))[0][0], graph.encode(graph.plan("a red ball"))[1]
+    part = [[[text, extra | {"area": (8, 4, 0, 4), "strength": 1.0}]], negative]
+    with pytest.raises(ValueError, match="got conditioning for an area and LayerDiffuse's conditional weights"):
+        denoise(layerdiffuse(graph, "bg2fg.safetensors", **finished(reference, "bg2fg")), part, noise[:3])
+
+
 def test_pictures_and_weights_that_do_not_go_together(graph, files, reference, core):
     picture = reference["given/picture"].movedim(0, -1)[None]
     for name, given, words in (
