@@ -168,7 +168,7 @@ class StackRequest:
 DEMO = GenerateRequest(
     background="a sandy beach on a clear day",
     foregrounds=("a blue cube", "a shiny yellow duck", "a red mug"),
-    seed=5,
+    seed=3,
     out=Path("demo-output"),
 )
 
