@@ -21,7 +21,7 @@ def run(graph):
     """Of a tiny run: the patched model, its trajectory, and its layers."""
     with torch.inference_mode():
         model = graph.patch()
-        latent, trajectory, _ = graph.sample(model, graph.encode(), graph.latent(), steps=4)
+        latent, trajectory, _ = graph.sample(model, graph.encode(), graph.latent(), steps=4, seed=2)
         layers = graph.call("Decode", vae=graph.vae, decoder=graph.decoder, samples=latent, views="1")[0]
     return model, trajectory, layers
 
@@ -222,9 +222,9 @@ def test_layers_that_nobody_sampled(graph, run, transform):
     latent = graph.call("EncodeLayers", vae=graph.vae, layers=layers, plan=graph.usual_plan())[0]
     positive, negative = graph.encode()
     trajectory = graph.call(
-        "NoiseLayers", model=run[0], seed=1, steps=4, cfg=3.0, sampler_name="ddim", scheduler="ddim_uniform", positive=positive,
+        "NoiseLayers", model=run[0], seed=1, steps=10, cfg=3.0, sampler_name="ddim", scheduler="ddim_uniform", positive=positive,
         negative=negative, latent_image=latent)[0]
-    inputs = {"model": run[0], "vae": graph.vae, "trajectory": trajectory, "layers": layers} | RANGE
+    inputs = {"model": run[0], "vae": graph.vae, "trajectory": trajectory, "layers": layers, "high": 600, "low": 0}
     still, moved = (graph.call("EditHarmonize", edited=edited, **inputs)[0] for edited in (None, transform(layers, layer=1, dy=28)))
     (there, elsewhere) = ((..., slice(y + 6, y + 14), slice(14, 22), 0) for y in (36, 8))
     assert float(moved[there].mean() - still[there].mean()) > 0.05
