@@ -124,6 +124,12 @@ def solid(first: Run, server: ComfyServer) -> Tensor:
 
 
 @pytest.fixture(scope="module")
+def colors(first: Run, solid: Tensor, server: ComfyServer) -> Tensor:
+    """(3, n): of those pixels."""
+    return _layer(first, _LAYER, server)[:3, solid[:, 1], solid[:, 0]]
+
+
+@pytest.fixture(scope="module")
 def background(first: Run, server: ComfyServer) -> Tensor:
     """(3, h, w)"""
     return _layer(first, "background", server)[:3]
@@ -131,15 +137,20 @@ def background(first: Run, server: ComfyServer) -> Tensor:
 
 def _cover(solid: Tensor, x: float, y: float) -> Tensor:
     """(h, w), boolean: where those pixels lie with the box at a place."""
+    return _painted(solid, torch.ones(1, len(solid)), x, y)[0] > 0
+
+
+def _painted(solid: Tensor, values: Tensor, x: float, y: float) -> Tensor:
+    """(c, h, w): values (c, n) of those pixels with the box at a place, among zeros."""
     columns, rows = (solid + torch.tensor([round(x), round(y)])).unbind(-1)
     seen = (columns >= 0) & (columns < _SIDE) & (rows >= 0) & (rows < _SIDE)
-    cover = torch.zeros(_SIDE, _SIDE, dtype=torch.bool)
-    cover[rows[seen], columns[seen]] = True
-    return cover
+    canvas = torch.zeros(len(values), _SIDE, _SIDE)
+    canvas[:, rows[seen], columns[seen]] = values[:, seen]
+    return canvas
 
 
 def test_the_harmonized_picture_has_the_layer_where_it_was_dragged_to(
-    first: Run, second: Run, state: dict[str, Any], box: dict[str, Any], solid: Tensor, background: Tensor,
+    first: Run, second: Run, state: dict[str, Any], box: dict[str, Any], solid: Tensor, colors: Tensor, background: Tensor,
     server: ComfyServer,
 ):
     pictures = [_harmonized(run, server) for run in (first, second)]
@@ -147,8 +158,10 @@ def test_the_harmonized_picture_has_the_layer_where_it_was_dragged_to(
     old, new = (_cover(solid, one["x"], one["y"]) for one in (box, moved))
     only_old, only_new = old & ~new, new & ~old
     assert min(only_old.sum(), only_new.sum()) > 300
-    before, after = (float((picture[0] - picture[1:].mean(0))[only_new].mean()) for picture in pictures)
-    assert after > before + 0.2, "it is not there"
+    # 0 is the bare ground, 1 the layer as it was sampled; its edges may come out darker.
+    towards = (_painted(solid, colors, moved["x"], moved["y"]) - background)[:, only_new]
+    before, after = (float(((picture - background)[:, only_new] * towards).sum() / towards.square().sum()) for picture in pictures)
+    assert after > before + 0.3, "it is not there"
     # Against the red itself the brown of the ground would count as half of the layer.
     was, ground = ((pictures[1] - picture)[:, only_old].abs().mean() for picture in (pictures[0], background))
     assert ground < was, "it is still where it was"
