@@ -212,10 +212,11 @@ def _prepared(
     with _noted():
         prompts, hints = read_pictures(acting)
     model = load_model(*_model_names(request, source), request.device, _base(request, source), _precision(source))
+    settings = _settings(request, source)
     with _noted():
         additions, text_additions = lora_additions(model, loras)
         settings = replace(
-            _settings(request, source), additions=joined_additions(image_prompts(model, acting, prompts), additions),
+            settings, additions=joined_additions(image_prompts(model, acting, prompts), additions),
             text_additions=text_additions, controls=layer_controls(model, acting, hints))
     if order is not None:
         settings = replace(settings, sampling=settings.sampling.of_rows([*order, len(source.stack.layers)]))
@@ -298,8 +299,8 @@ def _pictures(source: _Source, order: Sequence[int] | None, changes: Sequence[La
     moved = {change.layer for change in changes if not change.op.is_identity}
     gone = {change.layer for change in changes if change.delete or change.visible is False}
     stale: set[int | str] = {*moved, "global"} if moved | gone else set()
-    prompts, hints = (_layer_files(source, "image_prompts", order), _layer_files(source, "controls", order, stale))
-    if stale and len(hints) < len(_layer_files(source, "controls", order)):
+    prompts, hints = _layer_files(source, "image_prompts", order), _layer_files(source, "controls", order, stale)
+    if len(hints) < len(_layer_files(source, "controls", order)):
         say("hints of what is moved or taken away show where it was, and are left out")
 
     def path(name: str, needed: tuple[LayerFile, ...]) -> Path | None:
