@@ -188,6 +188,11 @@ class SamplingConfig:
         return replace(self, layer_guidance=kept)
 
 
+EMBEDDED_SAMPLING = SamplingConfig(guidance=2.5, layer_guidance={0: 5.0})
+"""What suits the embedded model with its own adapter. With less guidance layers agree more with the whole picture, and a background
+that is guided more than they keeps what is theirs out (docs/results)."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Preset:
     """Settings that go together: which keys of the other rows are seen, and where guidance acts."""
@@ -254,3 +259,22 @@ class InversionConfig:
             raise InputError(f"got a tolerance of {self.tolerance}; give 0 to less than 1")
         if not 0.5 <= self.gamma <= 1:
             raise InputError(f"got a gamma of {self.gamma}; give 0.5 to 1")
+
+
+FitColors = Literal["all", "foregrounds", "none"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureFit:
+    """How layers that were found in a picture are held to it.
+
+    ``confine`` cuts a foreground's alpha to where its context map has it. ``colors``: "all" layers take what is seen of them
+    from the picture, shadows on the background with it; "foregrounds" leaves the background as it was sampled; "none".
+    """
+
+    confine: bool = True
+    colors: FitColors = "all"
+
+    def __post_init__(self) -> None:
+        if self.colors not in get_args(FitColors):
+            raise InputError(f"got colors {self.colors!r} of a fit; give {', '.join(get_args(FitColors))}")

@@ -12,6 +12,7 @@ from einops import repeat
 from torch import Tensor
 from torch.nn import functional
 
+from .attention import resize_map
 from .attention.steering import ContextSteering, check_shape
 from .config import (
     LARGEST_SIDE,
@@ -19,18 +20,21 @@ from .config import (
     HarmonizationConfig,
     InversionConfig,
     LayerAttentionConfig,
+    PictureFit,
     SamplingConfig,
 )
 from .diffusers_unet import layer_attention
 from .errors import InputError
 from .guidance import Guided
 from .inversion import Inversion, invert, joint_mask, sample_back
+from .layers import LayerStack
+from .picture_fit import fit_stack
 from .pipeline import DreamLayer, LayeredResult
 from .prompts import LayeredEmbedding, LayerPrompts
 from .sampling import DdimStepper, OnStep, Trajectory
 from .transparent import VIEWS
 
-__all__ = ["Decomposition", "canvas_size", "decompose", "invert_pictures", "resize_pictures"]
+__all__ = ["Decomposition", "canvas_size", "decompose", "fitted_stacks", "invert_pictures", "resize_pictures"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -93,15 +97,16 @@ def decompose(
     model: DreamLayer, pictures: Tensor, prompts: LayerPrompts | Sequence[LayerPrompts], *,
     size: tuple[int, int] | None = None, inversion: InversionConfig | None = None, sampling: SamplingConfig | None = None,
     attention: LayerAttentionConfig | None = None, steering: Mapping[int, ContextSteering] | None = None,
-    harmonization: HarmonizationConfig | None = None, views: int = 8, keep_all: bool = False,
+    harmonization: HarmonizationConfig | None = None, fit: PictureFit | None = None, views: int = 8, keep_all: bool = False,
     on_step: OnStep | None = None,
 ) -> Decomposition:
     """Take pictures (3, h, w), or (stacks, 3, h, w) with prompts for each, in [0, 1], apart into layers by their prompts.
 
     Every row of a stack starts as the same picture, is inverted under its own prompt with ``inversion``, and sampled with
     ``sampling`` from there. ``size`` is that of the layers, see ``canvas_size``. ``steering`` has masks over the *picture*
-    by layer (1 is the lowest foreground). ``harmonization`` is off: the picture has its shadows. ``keep_all`` keeps the
-    whole trajectory of the sampling. ``on_step`` hears of the stages "invert" and "layers". Raises InputError before the
+    by layer (1 is the lowest foreground). ``harmonization`` is off: the picture has its shadows. ``fit`` holds the layers
+    to the picture afterwards, see `picture_fit.fit_stack`; None leaves them as sampled. ``keep_all`` keeps the whole trajectory
+    of the sampling, of which the fit changes nothing. ``on_step`` hears of the stages "invert" and "layers". Raises InputError before the
     first step for values, sizes, masks and prompts that do not fit.
     """
     if views not in VIEWS:
@@ -133,9 +138,23 @@ def decompose(
         latents, harmonized, embeddings, stacks, size=(width, height), seeds=[[None] * latents.shape[1]] * len(stacks),
         context_maps=maps, sampling=sampling, stepper=DdimStepper(model.schedule, sampling.steps), views=views,
         harmonize=harmonization is not None, on_step=on_step)
+    if fit is not None:
+        result = replace(result, stacks=fitted_stacks(result, canvas.cpu(), model.vae_scale, fit))
     spent = {name: end - start for name, start, end in zip(("encode", "invert", "sample"), marks, marks[1:], strict=False)}
     result = replace(result, timings={**spent, **result.timings}, trajectory=trajectory)
     return Decomposition(result=result, pictures=canvas.cpu(), inversion=found)
+
+
+def fitted_stacks(result: LayeredResult, pictures: Tensor, scale: int, fit: PictureFit) -> tuple[LayerStack, ...]:
+    """The stacks held to their pictures (stacks, 3, H, W); maps lie over the whole latents, which may be larger."""
+    maps, margin = result.context_maps, 0
+    if maps is not None:
+        whole = [side * scale for side in result.latents.shape[-2:]]
+        margin = whole[0] // maps.shape[-2] // 2  # an object's edge may lie anywhere in a cell
+        maps = resize_map(maps.float(), (whole[0], whole[1]))[..., : pictures.shape[-2], : pictures.shape[-1]]
+    return tuple(
+        fit_stack(stack, picture, None if maps is None else maps[index], margin=margin, fit=fit)
+        for index, (stack, picture) in enumerate(zip(result.stacks, pictures, strict=True)))
 
 
 @torch.no_grad()

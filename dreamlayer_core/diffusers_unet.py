@@ -152,7 +152,7 @@ def layer_attention(
 ) -> Generator[LayerRun]:
     """Bind the method to ``unet`` for one run, and undo it on leaving, also after an error.
 
-    ``embeddings`` has one entry a stack, all with the same number of layers; None binds the adapter for single rows
+    ``embeddings`` has one entry a stack, all with the same number of layers; None binds single rows
     (harmonisation). With everything off, no adapter and no additions nothing is touched: the UNet stays bit-identical
     to the stock one. ``mask`` is asked at every shared layer; ``steering`` has what the user says of foregrounds' context maps, by
     layer (1 is the lowest foreground); ``training`` also reads M_F (Eq. 7); ``additions`` are rows' own weights, by

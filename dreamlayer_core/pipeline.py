@@ -373,13 +373,13 @@ class DreamLayer:
         stacks: Sequence[LayerPrompts], sampling: SamplingConfig, stepper: Stepper, on_step: OnStep | None = None,
         *, additions: Additions | None = None, controls: Sequence[LayerControl] = (),
     ) -> Tensor:
-        """IRH from kept latents: pictures (s, 3, H, W). The one row is guided by the global embedding; ``additions`` and
-        ``controls`` are this row's."""
+        """IRH from kept latents: pictures (s, 3, H, W). The one row is guided by the global embedding, by the base's own
+        weights: an adapter's are trained on rows that see each other (docs/deviations.md). ``additions`` and ``controls``
+        are this row's."""
         size = next(iter(trajectory.latents.values())).shape[-2:]
         small = resize_alpha(alphas, (size[0], size[1]))
         with layer_attention(
-                self.unet, None, LayerAttentionConfig(caca=False, lssa=False), self.adapter,
-                additions=additions) as run:
+                self.unet, None, LayerAttentionConfig(caca=False, lssa=False), additions=additions) as run:
             denoise = Guided(self, run, embeddings, stacks, sampling, global_row=True, controls=controls)
             picture = harmonize(denoise, trajectory, small, stepper, on_step=on_step)
         return self.decode_pictures(picture).cpu()

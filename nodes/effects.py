@@ -1,16 +1,21 @@
-"""Light between layers: effects layers from a harmonized picture, and how near layers come to a picture."""
+"""Layers against a picture: effects layers from a harmonized one, layers held to one, and how near they come."""
 
 from __future__ import annotations
+
+from typing import get_args
 
 import torch
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..dreamlayer_core.composite import flatten, white_fill
+from ..dreamlayer_core.config import FitColors, PictureFit
 from ..dreamlayer_core.derived import take_off
 from ..dreamlayer_core.effects import find_effects, with_effects
 from ..dreamlayer_core.errors import InputError
 from ..dreamlayer_core.evaluation.recomposition import check_recomposition
 from ..dreamlayer_core.layers import OPAQUE, LayerStack
+from ..dreamlayer_core.picture_fit import fit_stack
 from ..dreamlayer_core.residual import with_residual
 from .documents import image_from_pictures, item_pixels, layers_from_stacks, stacks_from_layers
 
@@ -86,6 +91,54 @@ class RemoveEffects(io.ComfyNode):
         return io.NodeOutput(layers if same else layers_from_stacks(plain))
 
 
+class FitLayers(io.ComfyNode):
+    """Layers held to the picture that they were found in."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DreamLayerFitLayers",
+            display_name="Fit Layers to Picture",
+            category="DreamLayer/layers",
+            description="Holds layers to the picture that they were found in: each is cut to where its context map has it, and "
+                        "what is seen of it takes the picture's own colours. What is hidden stays as it was sampled.",
+            search_aliases=["exact colors", "sharpen layers", "clean layers", "match picture", "decompose fit", "unblend"],
+            inputs=[
+                io.Layers.Input("layers", tooltip="From Decode Layers, after Decompose. Hidden layers keep their colours."),
+                io.Image.Input("image", tooltip="The picture that was taken apart, as large as the layers: one, or one for each "
+                                                "picture of a batch. What is transparent counts as white."),
+                io.Combo.Input("colors", options=list(get_args(FitColors)), default=PictureFit.colors,
+                               tooltip="all: merged, the layers give the picture; its shadows lie on the background. foregrounds: "
+                                       "the background stays as sampled, without shadows. none: only alphas are cut."),
+                io.Int.Input("margin", default=4, min=0, max=512,
+                             tooltip="Pixels by which an object may reach beyond its context map, about half a cell of the map: 4 for the "
+                                     "embedded model at 128 pixels, 16 for Stable Diffusion at 512."),
+                io.Image.Input("context_maps", optional=True,
+                               tooltip="From Decompose: a picture for each foreground. Without them alphas stay as they are."),
+            ],
+            outputs=[
+                io.Layers.Output("layers", display_name="layers", tooltip="The layers, each on the whole canvas."),
+                io.Image.Output("images", display_name="RGBA images", tooltip="The same as pictures with alpha, bottom to top."),
+                io.Image.Output("composite", display_name="composite", tooltip="The layers laid over each other."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, layers: io.Layers.Type, image: io.Image.Type, colors: FitColors = "all", margin: int = 4,
+        context_maps: io.Image.Type | None = None,
+    ) -> io.NodeOutput:
+        stacks = [take_off(stack).stack for stack in stacks_from_layers(layers)]
+        maps = [None] * len(stacks) if context_maps is None else _maps(context_maps, stacks)
+        fit = PictureFit(colors=colors)
+        done = [fit_stack(stack, white_fill(picture[:3], picture[3:]), own, margin=margin, fit=fit)
+                for stack, picture, own in zip(stacks, _pictures(image, stacks, "image"), maps, strict=True)]
+        images = torch.cat([torch.stack([layer.rgba for layer in stack.layers]) for stack in done])
+        return io.NodeOutput(
+            layers_from_stacks(done), image_from_pictures(images),
+            image_from_pictures(torch.stack([flatten(stack) for stack in done])))
+
+
 class RecomposeCheck(io.ComfyNode):
     """Merged layers against a picture."""
 
@@ -138,4 +191,15 @@ def _pictures(image: Tensor, stacks: list[LayerStack], name: str) -> Tensor:
     return rgba.expand(len(stacks), -1, -1, -1)
 
 
-NODES: list[type[io.ComfyNode]] = [EffectsLayer, RemoveEffects, RecomposeCheck]
+def _maps(image: Tensor, stacks: list[LayerStack]) -> list[Tensor]:
+    """Context maps (foregrounds, h, w) of every stack, from an IMAGE of them all."""
+    counts, (found, height, width) = [len(stack.foregrounds) for stack in stacks], image.shape[:3]
+    total, canvas = sum(counts), (stacks[0].width, stacks[0].height)
+    if (found, (width, height)) != (total, canvas):
+        raise InputError(
+            f"got {found} context maps of {width}x{height} for {total} foregrounds at {canvas[0]}x{canvas[1]}; connect those of "
+            "the Decompose that the layers come from")
+    return list(image[..., 0].cpu().float().split(counts))
+
+
+NODES: list[type[io.ComfyNode]] = [EffectsLayer, RemoveEffects, FitLayers, RecomposeCheck]

@@ -13,7 +13,7 @@ from typing import Annotated, Literal, NoReturn
 import typer
 
 from ..base_options import BaseOptions
-from ..config import FAST, LayerAttentionConfig, SamplingConfig
+from ..config import FAST, LayerAttentionConfig
 from ..errors import InputError
 from . import options
 from .decomposition import decompose
@@ -31,9 +31,9 @@ from .request import (
     PromptFields,
     parse_interval,
     parse_layer_files,
-    parse_layer_guidance,
     parse_layer_seeds,
     parse_size,
+    usual_sampling,
 )
 from .train import train
 
@@ -117,15 +117,19 @@ def generate(
     scheduler: options.Scheduler = GenerateRequest.scheduler,
     steps: options.UsualSteps = None,
     cfg: options.UsualGuidance = None,
-    layer_cfg: Annotated[
-        list[str] | None, typer.Option(metavar="LAYER=SCALE", help="Another guidance for one layer (0 is the background).")
-    ] = None,
+    layer_cfg: options.LayerGuidance = None,
     guidance_interval: Annotated[
         str | None, typer.Option(metavar="LOW,HIGH", help="Guide between these timesteps alone, 0 to 1000; steps beyond them take half the time.")
     ] = None,
     fast: Annotated[
         bool, typer.Option("--fast", help="Guidance in the noisier timesteps alone, and a coarser look at the other layers: saves nearly half the time.")
     ] = False,
+    attention_memory: Annotated[
+        int | None, typer.Option(metavar="MIB", min=1, help="Bound for the scores of an attention that PyTorch writes out, as on older GPUs.")
+    ] = None,
+    tile: Annotated[
+        int | None, typer.Option(metavar="PIXELS", help="Decode larger pictures in tiles of this side; by default those beyond 1280x1280.")
+    ] = None,
     size: options.Size = None,
     no_caca: options.NoCaca = False,
     no_lssa: options.NoLssa = False,
@@ -141,7 +145,7 @@ def generate(
     as_json: options.Json = False,
 ) -> None:
     """Make a layered picture: stack.json, layers, composite, harmonized picture, PSD, OpenRaster and an overview."""
-    sampling = SamplingConfig.usual(scheduler, steps, cfg)
+    sampling = usual_sampling(model, adapter, scheduler, steps, cfg, layer_cfg)
     request = GenerateRequest(
         **_words(plan, background, foreground, whole, negative),
         model=model,
@@ -159,9 +163,11 @@ def generate(
         steps=sampling.steps,
         guidance=sampling.guidance,
         guidance_interval=parse_interval(guidance_interval) if guidance_interval else FAST.guidance_interval if fast else None,
-        layer_guidance=parse_layer_guidance(layer_cfg or ()),
+        layer_guidance=sampling.layer_guidance,
         scheduler=scheduler,
         cross_keys=FAST.cross_keys if fast else LayerAttentionConfig.cross_keys,
+        attention_memory=attention_memory,
+        tile=tile,
         size=parse_size(size) if size else None,
         caca=not no_caca,
         lssa=not no_lssa,
@@ -201,7 +207,7 @@ def demo(
     adapter: options.Adapter = None,
     seed: options.Seed = DEMO.seed,
     steps: options.Steps = DEMO.steps,
-    cfg: options.Guidance = DEMO.guidance,
+    cfg: options.UsualGuidance = None,
     size: options.Size = None,
     device: options.Device = "auto",
     out: options.Out = DEMO.out,
@@ -209,13 +215,15 @@ def demo(
     as_json: options.Json = False,
 ) -> None:
     """Make a layered picture that shows every part of the method, with prompts that the embedded model knows."""
+    sampling = usual_sampling(model, adapter, DEMO.scheduler, steps, cfg, None)
     request = replace(
         DEMO,
         model=model,
         adapter=adapter,
         seed=seed,
         steps=steps,
-        guidance=cfg,
+        guidance=sampling.guidance,
+        layer_guidance=sampling.layer_guidance,
         size=parse_size(size) if size else None,
         device=device,
         out=out,

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import typer
 
 from ..base_options import BaseOptions, Precision
-from ..config import InversionConfig, InversionMethod, SamplingConfig
+from ..config import InversionConfig, InversionMethod, PictureFit, SamplingConfig
 from ..errors import InputError
 from . import options
 from .options import print_stack_report
@@ -23,6 +23,9 @@ __all__ = ["Box", "DecomposeRequest", "decompose", "parse_boxes", "parse_mask_fi
 
 Box = tuple[float, float, float, float]
 Steer = Literal["override", "multiply"]
+Fit = Literal["all", "foregrounds", "alphas", "none"]
+_FITS: Mapping[Fit, PictureFit | None] = {
+    "all": PictureFit(), "foregrounds": PictureFit(colors="foregrounds"), "alphas": PictureFit(colors="none"), "none": None}
 
 _NUMBER = r"\s*(-?\d{1,6}(?:\.\d{1,6})?)\s*"
 _BOX = re.compile(rf"\s*(\d{{1,4}})\s*={_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}")
@@ -51,6 +54,7 @@ class DecomposeRequest:
     caca: bool = True
     lssa: bool = True
     harmonize: bool = False
+    fit: PictureFit | None = PictureFit()  # of the layers to the picture
     residual: bool = False  # a layer that makes up for what the others miss of the picture
     views: int = 8
     trajectory: bool = True
@@ -119,6 +123,10 @@ def decompose(
     no_caca: options.NoCaca = False,
     no_lssa: options.NoLssa = False,
     harmonize: Annotated[bool, typer.Option("--harmonize", help="Also the harmonized picture.")] = False,
+    fit: Annotated[
+        Fit, typer.Option(help="What of the layers takes its visible colours from the picture: all, foregrounds (the background stays without "
+                               "shadows), alphas (no colours, but layers are cut to their context maps), or none.")
+    ] = "all",
     residual: Annotated[
         bool, typer.Option("--residual", help="A layer on top that makes the stack the picture, bit for bit in eight bits.")
     ] = False,
@@ -151,6 +159,7 @@ def decompose(
         caca=not no_caca,
         lssa=not no_lssa,
         harmonize=harmonize,
+        fit=_FITS[fit],
         residual=residual,
         views=views,
         trajectory=not no_trajectory,

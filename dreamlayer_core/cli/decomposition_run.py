@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 
 from torch import Tensor
 
 from ..attention.steering import ContextSteering, box_mask, check_steering
 from ..composite import flatten
-from ..config import HarmonizationConfig, LayerAttentionConfig, SamplingConfig
+from ..config import HarmonizationConfig, LayerAttentionConfig, PictureFit, SamplingConfig
 from ..decomposition import Decomposition, decompose
 from ..errors import InputError
 from ..evaluation.metrics import composite_psnr
@@ -84,10 +85,18 @@ def _run(
         attention=LayerAttentionConfig(caca=request.caca, lssa=request.lssa),
         steering=steering,
         harmonization=HarmonizationConfig() if request.harmonize else None,
+        fit=_fit(model, request),
         views=request.views,
         keep_all=request.trajectory,
         on_step=progress.on_step,
     )
+
+
+def _fit(model: DreamLayer, request: DecomposeRequest) -> PictureFit | None:
+    """Maps that no adapter has learnt, and nobody has steered, are too rough to cut layers by."""
+    if request.fit is None or model.adapter is not None or request.boxes or request.masks:
+        return request.fit
+    return replace(request.fit, confine=False)
 
 
 def _save(
@@ -113,7 +122,7 @@ def _settings(
     request: DecomposeRequest, model: DreamLayer, picture: Picture, found: Decomposition
 ) -> dict[str, object]:
     """All that is needed to make the stack again, and how near its composite is to the picture."""
-    stack, inversion = found.result.stacks[0], request.inversion
+    stack, inversion, fit = found.result.stacks[0], request.inversion, _fit(model, request)
     settings: dict[str, object] = {
         "picture": request.image.name,
         "composite_psnr": _psnr(flatten(stack), found),
@@ -135,6 +144,7 @@ def _settings(
         "caca": request.caca,
         "lssa": request.lssa,
         "harmonize": request.harmonize,
+        "fit": None if fit is None else asdict(fit),
         "views": request.views,
         "device": str(model.device),
         "negative": request.negative,

@@ -7,8 +7,10 @@ from typing import Annotated, Literal, cast
 
 import typer
 
+from ..config import SamplingConfig
 from . import options
 from .front_door import say
+from .request import usual_sampling
 
 __all__ = ["evaluate_app"]
 
@@ -29,6 +31,8 @@ def scenes(
     model: options.Model = "embedded",
     out: options.EvaluationOut = Path("evaluation"),
     steps: Annotated[int, typer.Option(help="DDIM steps of every picture.")] = 25,
+    cfg: options.UsualGuidance = None,
+    layer_cfg: options.LayerGuidance = None,
     seed: options.EvaluationSeed = 0,
     views: options.EvaluationViews = 1,
     half: options.HalfPrecision = False,
@@ -39,8 +43,10 @@ def scenes(
     """Every part of the method on and off, on scenes held out from training, with confidence intervals."""
     from ..evaluation.scenes import EvaluationOptions, Part, evaluate_scenes
 
+    sampling = usual_sampling(model, None, "ddim", steps, cfg, layer_cfg)
     evaluate_scenes(EvaluationOptions(
-        samples=samples, json=json, model=model, out=out, steps=steps, seed=seed, views=views, half=half,
+        samples=samples, json=json, model=model, out=out, steps=steps, guidance=sampling.guidance,
+        layer_guidance=sampling.layer_guidance, seed=seed, views=views, half=half,
         sweep_samples=sweep_samples,
         parts=cast("tuple[Part, ...]", tuple(part)) if part else EvaluationOptions.parts))
     say(f"{out}: figures and picture grids")
@@ -53,6 +59,7 @@ def edits(
     model: options.Model = "embedded",
     out: options.EvaluationOut = Path("evaluation"),
     steps: Annotated[int, typer.Option(help="Steps of every inversion and of every picture.")] = 25,
+    cfg: options.Guidance = SamplingConfig.guidance,
     seed: options.EvaluationSeed = 0,
     views: options.EvaluationViews = 1,
     half: options.HalfPrecision = False,
@@ -66,7 +73,7 @@ def edits(
     from ..evaluation.edits import EditOptions, evaluate_edits, inversion_methods
 
     results = evaluate_edits(EditOptions(
-        samples=samples, json=json, model=model, out=out, steps=steps, seed=seed, views=views, half=half,
+        samples=samples, json=json, model=model, out=out, steps=steps, guidance=cfg, seed=seed, views=views, half=half,
         methods=inversion_methods(method or ()), round_trips=round_trips, recompositions=recompositions))
     reached = sum(goal.reached for goal in results.goals)
     say(f"{out}: figures and picture grids; {reached} of {len(results.goals)} goals reached")

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -50,14 +51,15 @@ def generate_stack(request: GenerateRequest) -> dict[str, object]:
         steps=request.steps, guidance=request.guidance, scheduler=request.scheduler,
         guidance_interval=request.guidance_interval, layer_guidance=request.layer_guidance)
     sampling.row_guidance(len(request.foregrounds) + 2)
+    attention, tiling = request.attention, request.tiling
     check_output_folder(request.out, overwrite=request.overwrite)
     pictures = read_pictures(request.pictures)
     with stage_progress() as progress, memory_errors():
         started = time.perf_counter()
         progress.begin("load")
-        model = load_model(request.model, request.adapter, request.device, request.base, request.precision)
+        model = replace(load_model(request.model, request.adapter, request.device, request.base, request.precision), tiling=tiling)
         loaded = time.perf_counter()
-        result = _run(model, request, prompts, sampling, pictures, progress)
+        result = _run(model, request, prompts, sampling, attention, pictures, progress)
         finished = time.perf_counter()
         progress.begin("write")
         timings = {"load": loaded - started, **result.timings, "total": finished - started}
@@ -100,7 +102,7 @@ def _device(name: str) -> torch.device:
 
 def _run(
     model: DreamLayer, request: GenerateRequest, prompts: LayerPrompts, sampling: SamplingConfig,
-    pictures: tuple[list[Tensor], list[Tensor]], progress: StageProgress,
+    attention: LayerAttentionConfig, pictures: tuple[list[Tensor], list[Tensor]], progress: StageProgress,
 ) -> LayeredResult:
     additions, text_additions = lora_additions(model, request.loras)
     # Image prompts first: they are attended to with the weights of their layers, see `image_additions`.
@@ -112,7 +114,7 @@ def _run(
         seed=request.seed,
         layer_seeds=request.layer_seeds,
         sampling=sampling,
-        attention=LayerAttentionConfig(caca=request.caca, lssa=request.lssa, cross_keys=request.cross_keys),
+        attention=attention,
         harmonization=HarmonizationConfig() if request.harmonize else None,
         views=request.views,
         keep_all=request.trajectory,
@@ -203,6 +205,8 @@ def _settings(request: GenerateRequest, model: DreamLayer, result: LayeredResult
         "loras": [one.noted() for one in request.loras],
         **noted_pictures(request.pictures),
         "layer_guidance": {str(layer): scale for layer, scale in request.layer_guidance.items()},
+        "attention_memory": request.attention_memory,
+        "tile": request.tile,
     }
     return settings
 

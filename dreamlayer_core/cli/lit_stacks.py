@@ -18,7 +18,7 @@ from ..residual import eight_bit, with_residual
 
 __all__ = ["STALE", "LitStack", "check_ground", "lit_stack", "moved_stack", "residual_stack"]
 
-STALE = ("effects", "effects_psnr", "residual", "residual_share", "composite_psnr")
+STALE = ("effects", "effects_psnr", "residual", "residual_share", "composite_psnr", "fit")
 """Settings of a stack that are untrue after an edit, or without its derived layers."""
 
 

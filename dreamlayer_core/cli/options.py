@@ -67,7 +67,7 @@ Steps = Annotated[int, typer.Option(help="Sampling steps, 1 to 1000.")]
 UsualSteps = Annotated[int | None, typer.Option(help="Sampling steps, 1 to 1000; what is usual for the scheduler by default.")]
 Guidance = Annotated[float, typer.Option("--cfg", help="Classifier-free guidance; 1 is none.")]
 UsualGuidance = Annotated[
-    float | None, typer.Option("--cfg", help="Classifier-free guidance; 1 is none. What is usual for the scheduler by default.")
+    float | None, typer.Option("--cfg", help="Classifier-free guidance; 1 is none. What is usual for the scheduler and the model by default.")
 ]
 Size = Annotated[str | None, typer.Option(metavar="WxH", help="Pixels; the model's own size by default.")]
 NoCaca = Annotated[bool, typer.Option("--no-caca", help="Without context-aware cross-attention.")]
@@ -92,6 +92,8 @@ StackNegative = Annotated[str | None, _negative]
 StackModel = Annotated[str | None, typer.Option(help="'embedded', or a model folder; the one that made the stack by default.")]
 StackAdapter = Annotated[str | None, typer.Option(help="An adapter file, or 'none'; as the stack was made by default.")]
 StackSteps = Annotated[int | None, typer.Option(help="Sampling steps; those of the stack by default.")]
+LayerGuidance = Annotated[
+    list[str] | None, typer.Option("--layer-cfg", metavar="LAYER=SCALE", help="Another guidance for one layer (0 is the background).")]
 StackGuidance = Annotated[float | None, typer.Option("--cfg", help="Classifier-free guidance; that of the stack by default.")]
 FromPixels = Annotated[bool, typer.Option("--from-pixels", help="Do without the stored trajectory: encode the layers' pictures.")]
 NewEffects = Annotated[

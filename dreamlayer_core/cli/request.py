@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypedDict
 
 from ..base_options import BaseOptions, Precision
-from ..config import CrossKeys, GuidanceInterval, LayerAttentionConfig, SamplingConfig, SchedulerName
+from ..config import (
+    EMBEDDED_SAMPLING,
+    CrossKeys,
+    GuidanceInterval,
+    LayerAttentionConfig,
+    SamplingConfig,
+    SchedulerName,
+    TilingConfig,
+)
 from ..errors import InputError
 
 __all__ = [
     "DEMO", "Effects", "GenerateRequest", "LayerFile", "LayerPictures", "PromptFields", "StackRequest", "parse_interval", "parse_layer_files",
-    "parse_layer_guidance", "parse_layer_prompts", "parse_layer_seeds", "parse_size", "stack_request",
+    "parse_layer_guidance", "parse_layer_prompts", "parse_layer_seeds", "parse_size", "stack_request", "tiles_of", "usual_sampling",
 ]
 
 
@@ -119,6 +127,8 @@ class GenerateRequest:
     layer_guidance: Mapping[int, float] = field(default_factory=lambda: dict[int, float]())
     scheduler: SchedulerName = SamplingConfig.scheduler
     cross_keys: CrossKeys = LayerAttentionConfig.cross_keys
+    attention_memory: int | None = None  # MiB
+    tile: int | None = None  # pixels a side
     size: tuple[int, int] | None = None
     caca: bool = True
     lssa: bool = True
@@ -136,6 +146,17 @@ class GenerateRequest:
         for lora in self.loras:
             lora.check_layer("--lora", len(self.foregrounds))
         self.pictures.check_layers(len(self.foregrounds))
+
+    @property
+    def attention(self) -> LayerAttentionConfig:
+        """InputError for what cannot be."""
+        return LayerAttentionConfig(
+            caca=self.caca, lssa=self.lssa, cross_keys=self.cross_keys, attention_memory=self.attention_memory)
+
+    @property
+    def tiling(self) -> TilingConfig:
+        """InputError for what cannot be."""
+        return tiles_of(self.tile)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +189,7 @@ class StackRequest:
 DEMO = GenerateRequest(
     background="a sandy beach on a clear day",
     foregrounds=("a blue cube", "a shiny yellow duck", "a red mug"),
-    seed=3,
+    seed=4,
     out=Path("demo-output"),
 )
 
@@ -194,6 +215,22 @@ def parse_layer_guidance(values: Sequence[str]) -> dict[int, float]:
     """`2=7.5` for each layer that has a guidance of its own; 0 is the background. Raises `InputError`."""
     read = _by_layer("guidance", values, r"(\d{1,3}(?:\.\d{1,6})?)", "SCALE, such as 1=7.5")
     return {layer: float(scale) for layer, scale in read}
+
+
+def tiles_of(side: int | None) -> TilingConfig:
+    """Tiles of so many pixels a side for all pictures that are larger; None: as usual. InputError for what cannot be."""
+    return TilingConfig() if side is None else TilingConfig(above=side, tile=side, overlap=max(1, side // 8))
+
+
+def usual_sampling(
+    model: str, adapter: str | None, scheduler: SchedulerName, steps: int | None, cfg: float | None, layer_cfg: Sequence[str] | None
+) -> SamplingConfig:
+    """What the command line says of sampling; what it leaves open is usual for the scheduler and for the embedded model."""
+    usual, of_layers = SamplingConfig.usual(scheduler, steps, cfg), parse_layer_guidance(layer_cfg or ())
+    if cfg is None and scheduler != "lcm" and model == "embedded" and adapter is None:
+        return replace(
+            usual, guidance=EMBEDDED_SAMPLING.guidance, layer_guidance={**EMBEDDED_SAMPLING.layer_guidance, **of_layers})
+    return replace(usual, layer_guidance=of_layers)
 
 
 def _by_layer(name: str, values: Sequence[str], pattern: str, example: str) -> Iterator[tuple[int, str]]:

@@ -47,7 +47,7 @@ from .layer_pictures import PICTURES, image_prompts, layer_controls, noted_pictu
 from .lit_stacks import STALE, LitStack, check_ground, lit_stack, moved_stack
 from .loras import lora_additions
 from .progress import StageProgress, stage_progress
-from .request import LayerFile, LayerPictures, StackRequest, parse_layer_files
+from .request import LayerFile, LayerPictures, StackRequest, parse_layer_files, tiles_of
 
 __all__ = ["add_to_stack", "edit_stack", "regenerate_in_stack"]
 
@@ -69,6 +69,10 @@ class _Source:
         if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
             return None
         return float(value)
+
+    def whole_number(self, name: str) -> int | None:
+        value = self.number(name)
+        return None if value is None else int(value)
 
     def text(self, name: str) -> str | None:
         value = self.settings.get(name)
@@ -212,6 +216,7 @@ def _prepared(
     with _noted():
         prompts, hints = read_pictures(acting)
     model = load_model(*_model_names(request, source), request.device, _base(request, source), _precision(source))
+    model = replace(model, tiling=tiles_of(source.whole_number("tile")))
     settings = _settings(request, source)
     with _noted():
         additions, text_additions = lora_additions(model, loras)
@@ -267,10 +272,11 @@ def _settings(request: StackRequest, source: _Source) -> RunSettings:
     return RunSettings(
         sampling=SamplingConfig(
             steps=steps, guidance=SamplingConfig.guidance if guidance is None else guidance, scheduler=_scheduler(source),
-            guidance_interval=_guidance_interval(source), layer_guidance=_layer_guidance(source)),
+            guidance_interval=_guidance_interval(source), layer_guidance={} if request.guidance is not None else _layer_guidance(source)),
         attention=LayerAttentionConfig(
             caca=source.switch("caca"), lssa=source.switch("lssa"),
-            cross_keys=cast(CrossKeys, source.text("cross_keys") or LayerAttentionConfig.cross_keys)),
+            cross_keys=cast(CrossKeys, source.text("cross_keys") or LayerAttentionConfig.cross_keys),
+            attention_memory=source.whole_number("attention_memory")),
         harmonization=HarmonizationConfig() if request.harmonize else None,
         views=request.views,
         negative=(source.text("negative") or "") if request.negative is None else request.negative)

@@ -14,8 +14,15 @@ from torch import Tensor
 
 from ..attention import resize_map
 from ..composite import flatten, gray_fill
-from ..config import HarmonizationConfig, InversionConfig, InversionMethod, LayerAttentionConfig, SamplingConfig
-from ..decomposition import decompose, invert_pictures
+from ..config import (
+    HarmonizationConfig,
+    InversionConfig,
+    InversionMethod,
+    LayerAttentionConfig,
+    PictureFit,
+    SamplingConfig,
+)
+from ..decomposition import decompose, fitted_stacks, invert_pictures
 from ..derived import with_light_of
 from ..diffusers_unet import layer_attention
 from ..edited_pixels import own_center, unseen_cells
@@ -115,7 +122,8 @@ class Editor:
 
     @torch.no_grad()
     def decomposed(self, scene: Scene, method: InversionMethod, masked: bool) -> dict[str, Measured]:
-        """The picture taken apart by its prompts; of the default inversion also by its context maps alone, thresholded."""
+        """The picture taken apart by its prompts; of the default inversion also the layers as they were sampled, and what its
+        context maps give alone, thresholded."""
         picture, truth = true_pictures(scene)[0].whole, layers_of(scene_stack(scene))
         config = InversionConfig(
             method=method, masked=masked, tolerance=_HALF_TOLERANCE if self.half else InversionConfig.tolerance)
@@ -123,13 +131,16 @@ class Editor:
             found = decompose(
                 self.model, picture, scene_prompts(scene), inversion=config, sampling=self.sampling, views=self.views)
         result, clean = found.result, found.inversion.trajectory.latents[FINAL]
-        stack = result.stacks[0]
+        (stack,) = fitted_stacks(result, found.pictures, self.model.vae_scale, PictureFit())
+        sampled = result.stacks[0]
         drift = relative_error(result.latents[:, -1:], clean[:, -1:])
         measured = {decomposition_name(method, masked): Measured(
             values={**_layer_values(stack, truth, picture), "drift": [drift]},
             tiles=_layer_tiles(picture, stack, result.global_picture[0]))}
         if config.method == InversionConfig.method and masked:
             maps = thresholded_maps(picture, self._maps(result, stack))
+            measured["as_sampled"] = Measured(
+                values=_layer_values(sampled, truth, picture), tiles=_layer_tiles(picture, sampled, result.global_picture[0]))
             measured["thresholded_maps"] = Measured(
                 values=_layer_values(maps, truth, picture), tiles=_layer_tiles(picture, maps, torch.ones_like(picture)))
         return measured

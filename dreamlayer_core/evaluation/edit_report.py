@@ -24,7 +24,8 @@ intervals, bootstrapped over scenes; arrows say which way is better.
 """
 _SECTIONS = {
     "decomposition": ("Decomposition", """\
-True pictures taken apart by their prompts, without a box or a mask of the objects, and compared with the true layers by the
+True pictures taken apart by their prompts, without a box or a mask of the objects, the layers held to the picture afterwards
+(`--fit all`: alphas cut to the context maps, visible colours of the picture), and compared with the true layers by the
 LayerD protocol (Suzuki et al. 2025) before any merge. The last column is how far the sampled global row is from the picture's
 latent, as a share of its norm."""),
     "merges": ("Decomposition after merges", "The protocol allows up to five merges of neighbouring layers."),
@@ -49,6 +50,7 @@ _EDIT_TILES = ("before", "truth after", "paste", "IRH", "effects of the truth", 
 _GRIDS = (
     (decomposition_name(InversionConfig.method, True), _LAYER_TILES, "Taken apart with the mask"),
     (decomposition_name(InversionConfig.method, False), _LAYER_TILES, "Taken apart without the mask"),
+    ("as_sampled", _LAYER_TILES, "The same, layers as they were sampled"),
     ("thresholded_maps", _LAYER_TILES, "Thresholded context maps"),
     ("moved_irh", _EDIT_TILES, "Moved objects"),
     ("completed_ground_drawn", ("filled smoothly", "drawn", "truth"), "Ground that an object has hidden"),
@@ -84,7 +86,7 @@ def _page(results: EditResults, grids: Sequence[tuple[str, str]]) -> str:
         sections.append(f"## {title}\n\n{text.format_map(results.settings)}\n\n{_table(section)}")
         if section.name == "decomposition":
             sections.append(
-                "### What the mask adds\n\nDifferences on the same scenes (App. E, Eq. 14-16); bold where the interval leaves 0 "
+                "### What the mask and the fit add\n\nDifferences on the same scenes (the mask: App. E, Eq. 14-16); bold where the interval leaves 0 "
                 "out.\n\n" + _masking(results))
     if grids:
         pictures = "\n".join(f"{title}\n\n![{title}]({name})\n" for name, title in grids)

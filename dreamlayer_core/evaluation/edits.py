@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from ..config import InversionConfig, InversionMethod, SamplingConfig
+from ..config import InversionConfig, InversionMethod
 from ..errors import InputError
 from ..pipeline import DreamLayer
 from ..scenes import Scene
@@ -26,6 +26,7 @@ _METHODS: tuple[InversionMethod, ...] = get_args(InversionMethod)
 _GUIDANCES = (1.0, 7.5)  # of the round trips
 _TITLES = {
     "one_layer": "one layer: the picture itself", "thresholded_maps": "thresholded context maps, filled ground",
+    "as_sampled": f"{InversionConfig.method}, masked, layers as they were sampled",
     "moved_paste": "plain paste", "moved_irh": "harmonised again (IRH)",
     "moved_effects_true": "effects of the true picture, moved", "moved_effects_irh": "effects of the harmonised picture, moved",
     "moved_autoencoder": "true result through the VAE",
@@ -92,7 +93,7 @@ def measure_edits(model: DreamLayer, options: EditOptions) -> EditResults:
 def _settings(model: DreamLayer, options: EditOptions) -> dict[str, str]:
     parts = (model.unet, model.vae, *model.text_encoders.models, model.decoder, model.adapter)
     return {
-        "model": weights_digest(*parts), "steps": str(options.steps), "guidance": str(options.guidance),
+        "model": weights_digest(*parts), "steps": str(options.steps), "guidance": options.guidance_text,
         "seed": str(options.seed), "views": str(options.views), "precision": "bf16" if options.half else "fp32",
         "size": "x".join(map(str, model.default_size))}
 
@@ -102,8 +103,7 @@ class _Run:
 
     def __init__(self, model: DreamLayer, options: EditOptions, store: RecordStore) -> None:
         self.options, self.store, self.size = options, store, model.default_size
-        sampling = SamplingConfig(steps=options.steps, guidance=options.guidance)
-        self.editor = Editor(model=model, sampling=sampling, seed=options.seed, views=options.views, half=options.half)
+        self.editor = Editor(model=model, sampling=options.sampling, seed=options.seed, views=options.views, half=options.half)
         self.shown = range(min(options.samples, options.grid))
 
     def jobs(self) -> Iterator[tuple[str, Progress]]:
@@ -125,7 +125,7 @@ class _Run:
 
     def _decomposition(self, method: InversionMethod, masked: bool) -> tuple[str, Progress]:
         name = decomposition_name(method, masked)
-        names = [name, "thresholded_maps"] if name == _MASKED else [name]
+        names = [name, "as_sampled", "thresholded_maps"] if name == _MASKED else [name]
         return _TITLES[name], self._measure(
             names, self.options.samples, lambda scene: self.editor.decomposed(scene, method, masked))
 
@@ -150,7 +150,7 @@ class _Run:
         """All figures."""
         samples, trips, many = self.options.samples, self.options.round_trips, self.options.recompositions
         methods = self.options.methods
-        decomposed = ["one_layer", "thresholded_maps", *(decomposition_name(m, masked) for m in methods for masked in (True, False))]
+        decomposed = ["one_layer", "thresholded_maps", "as_sampled", *(decomposition_name(m, masked) for m in methods for masked in (True, False))]
         sections = [
             self._section("decomposition", decomposed, samples,
                           ("iou_0", "l1_0", "ground_l1", "psnr", "drift")),
@@ -166,6 +166,9 @@ class _Run:
             Comparison(f"masking, {method}", self._differences(
                 decomposition_name(method, False), decomposition_name(method, True), ("iou_0", "l1_0", "ground_l1", "psnr")))
             for method in methods]
+        if InversionConfig.method in methods:
+            comparisons.append(Comparison(
+                "holding the layers to the picture", self._differences("as_sampled", _MASKED, ("iou_0", "l1_0", "ground_l1", "psnr"))))
         masking = next((c for c in comparisons if c.title == f"masking, {InversionConfig.method}"), Comparison("masking", {}))
         prompts = {str(seed): [scene.background_caption, *(item.caption for item in scene.objects)]
                    for seed in self.shown for scene in [edit_scene(seed, self.size)]}

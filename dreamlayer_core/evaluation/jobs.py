@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich import progress
@@ -29,6 +29,7 @@ class RunOptions:
     model: str = "embedded"
     steps: int = 25  # half the paper's 50 (App. B): half the time
     guidance: float = SamplingConfig.guidance
+    layer_guidance: Mapping[int, float] = field(default_factory=lambda: dict[int, float]())
     seed: int = 0
     views: int = 1  # of the transparent decoder; 8, as the commands have, take most of the time
     half: bool = False  # sample and decode in bf16
@@ -36,6 +37,17 @@ class RunOptions:
     def __post_init__(self) -> None:
         if not 10 <= self.steps <= 1000:
             raise InputError(f"got {self.steps} steps; harmonisation between T_H and T'_H needs 10 to 1000")
+        self.sampling.row_guidance(3)  # of scenes with one foreground
+
+    @property
+    def sampling(self) -> SamplingConfig:
+        """Of every picture; InputError for what cannot be."""
+        return SamplingConfig(steps=self.steps, guidance=self.guidance, layer_guidance=self.layer_guidance)
+
+    @property
+    def guidance_text(self) -> str:
+        """The guidance as records and reports have it."""
+        return " ".join([str(self.guidance), *(f"(layer {row}: {scale:g})" for row, scale in self.layer_guidance.items())])
 
 
 def run_jobs(jobs: Iterator[tuple[str, Progress]]) -> None:

@@ -28,7 +28,7 @@ _INTRODUCTION = """\
 
 {samples} scenes whose (kind, colour, ground) triples were never trained on, with 1 to 4 foregrounds; DDIM of {steps} steps,
 guidance {guidance}, seed {seed}, {size} pixels, views of the transparent decoder: {views}.
-All configurations start from the same noise. Means with 95 % intervals, bootstrapped over scenes; arrows say which way is
+All configurations start from the same noise and are guided alike, those without the adapter, too. Means with 95 % intervals, bootstrapped over scenes; arrows say which way is
 better. *True scene* is the truth itself: the best that can be measured.
 """
 _READING = """\

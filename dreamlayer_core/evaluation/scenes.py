@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..composite import gray_fill
-from ..config import GuidanceInterval, HarmonizationConfig, SamplingConfig
+from ..config import GuidanceInterval, HarmonizationConfig
 from ..errors import InputError
 from ..pipeline import DreamLayer
 from ..scenes import Scene, make_scene
@@ -104,7 +104,7 @@ def _settings(model: DreamLayer, classifier: SceneClassifier, options: Evaluatio
     parts = (model.unet, model.vae, *model.text_encoders.models, model.decoder, model.adapter)
     return {
         "model": weights_digest(*parts), "classifier": weights_digest(classifier), "steps": str(options.steps),
-        "guidance": str(options.guidance), "seed": str(options.seed), "views": str(options.views),
+        "guidance": options.guidance_text, "seed": str(options.seed), "views": str(options.views),
         "precision": "bf16" if options.half else "fp32",
         "size": "x".join(map(str, model.default_size))}
 
@@ -116,8 +116,7 @@ class _Run:
         self, model: DreamLayer, classifier: SceneClassifier, options: EvaluationOptions, store: RecordStore
     ) -> None:
         self.classifier, self.options, self.store, self.size = classifier, options, store, model.default_size
-        sampling = SamplingConfig(steps=options.steps, guidance=options.guidance)
-        self.sampler = Sampler(model=model, sampling=sampling, seed=options.seed, views=options.views, half=options.half)
+        self.sampler = Sampler(model=model, sampling=options.sampling, seed=options.seed, views=options.views, half=options.half)
         counts = range(min(options.samples, _BLOCK * _COUNTS))
         # Scenes of one, two, three and four foregrounds by turns.
         self.shown = sorted(counts, key=lambda seed: (seed % _BLOCK, seed))[: options.grid]

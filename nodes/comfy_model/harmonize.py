@@ -20,6 +20,7 @@ from ...dreamlayer_core.schedule import exploded_signal, paper_timestep
 from ..sockets import LAYERS_KEY, SampledTrajectory
 from .guidance import guided_model, row_cfgs
 from .layer_control import change_controls, of_global_row
+from .layer_patch import without_adapter
 
 __all__ = ["Recorder", "check_trajectory", "harmonize", "same_level"]
 
@@ -80,7 +81,7 @@ def harmonize(
     inner = comfy.samplers.sampler_object(trajectory.sampler)
     guided = _Fusing(inner, kept, small, first=fused[0])
     cfgs = row_cfgs(trajectory, [trajectory.layers.rows - 1])
-    guider = comfy.samplers.CFGGuider(guided_model(model, trajectory, cfgs))
+    guider = comfy.samplers.CFGGuider(guided_model(without_adapter(model), trajectory, cfgs))
     guider.set_conds(*map(_global_row, change_controls((trajectory.positive, trajectory.negative), of_global_row)))
     guider.set_cfg(cfgs[0])
     start = torch.zeros_like(kept[fused[0]][:, 0])

@@ -8,6 +8,8 @@ as its difference from the first, and added behind ComfyUI's own projections.
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,7 +34,7 @@ from .row_patch import compute_dtype, keep_inside, whole_model
 from .run import PatchedRun
 from .sites import UnetSites, find_sites, original_weight
 
-__all__ = ["MASK_KEY", "LayerPatch", "MapSink", "patch_model"]
+__all__ = ["MASK_KEY", "LayerPatch", "MapSink", "patch_model", "without_adapter"]
 
 MASK_KEY = "dreamlayer_mask"
 """Under this key the transformer options of a run have the core's ``JointMask``, where there is one."""
@@ -52,6 +54,7 @@ class LayerPatch:
 
     config: LayerAttentionConfig
     adapter: comfy.model_patcher.ModelPatcher | None  # of a LayerAdapter: differences of the foregrounds' K and V, and the rest
+    shared: Mapping[str, Tensor]  # differences of the shared K and V by the weight's key, as they were added
     where: UnetSites
     sites: AttentionSites
     start_percent: float
@@ -63,7 +66,7 @@ class LayerPatch:
         guider = executor.class_obj
         rows = run_height(guider.conds, args[0])
         if rows is None:
-            return executor(*args, **kwargs)  # harmonising, or a plain picture: the adapter's shared weights alone
+            return executor(*args, **kwargs)  # harmonising, or a plain picture
         run = self._run(guider, rows, noise=args[0])
         run.install(guider.model_options["transformer_options"], guider.conds)
         try:
@@ -118,17 +121,41 @@ def patch_model(
     kind, settings = model.model.model_config, None if adapter is None else adapter.settings
     native = kind.native_side if isinstance(kind, SmallModel) else NATIVE_SIDE  # which ComfyUI says of no model
     sites = where.choose(model, context_downscale(config, settings, where.scales.values(), native))
-    module = None
+    module, shared = None, {}
     if adapter is not None:
         _check(model, adapter, where, sites)
-        module = _apply(patched, adapter, where, strength)
+        module, shared = _apply(patched, adapter, where, strength)
     patch = LayerPatch(
-        config=config, adapter=module, where=where, sites=sites, start_percent=start_percent, end_percent=end_percent,
+        config=config, adapter=module, shared=shared, where=where, sites=sites, start_percent=start_percent, end_percent=end_percent,
         steering=steering)
     patched.set_attachments(LAYERS_KEY, patch)
     patched.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.OUTER_SAMPLE, LAYERS_KEY, patch.outer_sample)
     keep_inside(patched)
     return patched
+
+
+def without_adapter(model: comfy.model_patcher.ModelPatcher) -> comfy.model_patcher.ModelPatcher:
+    """The MODEL with the base's own K and V, to the bit, for a row that is sampled alone: see `DreamLayer.harmonize`."""
+    patch = model.get_attachment(LAYERS_KEY)
+    if patch is None or not patch.shared:
+        return model
+    plain = model.clone()
+    for key, difference in patch.shared.items():
+        # To add the opposite would not undo a patch that a later one, such as a merge, has scaled.
+        kept = [entry for entry in plain.patches.pop(key, []) if not _holds(entry, difference)]
+        if kept:
+            plain.patches[key] = kept
+    plain.patches_uuid = uuid.uuid4()  # as `add_patches` does: ComfyUI goes by it for what the weights are now
+    return plain
+
+
+def _holds(entry: tuple[Any, ...], difference: Tensor) -> bool:
+    """Whether an entry of ``ModelPatcher.patches``, (strength, patch, …), is a difference that was added here."""
+    match entry[1]:
+        case ("diff", (tensor, *_)):
+            return tensor is difference
+        case _:
+            return False
 
 
 def _check(
@@ -148,11 +175,12 @@ def _family(model: comfy.model_patcher.ModelPatcher) -> str | None:
 
 def _apply(
     patched: comfy.model_patcher.ModelPatcher, adapter: Adapter, where: UnetSites, strength: float
-) -> comfy.model_patcher.ModelPatcher:
-    """Shared K and V become weight patches; the rest, a model of its own that is loaded and offloaded with this one."""
+) -> tuple[comfy.model_patcher.ModelPatcher, dict[str, Tensor]]:
+    """Shared K and V become weight patches, also returned; the rest, a model that is loaded and offloaded with this one."""
     base = {name: original_weight(patched, key) for name, key in where.keys.items()}
-    shared, foreground = kv_differences(adapter, base)
-    patched.add_patches({where.keys[name]: ("diff", (difference,)) for name, difference in shared.items()}, strength)
+    differences, foreground = kv_differences(adapter, base)
+    shared = {where.keys[name]: difference * strength for name, difference in differences.items()}
+    patched.add_patches({key: ("diff", (difference,)) for key, difference in shared.items()})
     foreground = {name: difference * strength for name, difference in foreground.items()}
     cells = {name: tensor * strength if name.endswith(".output.weight") else tensor
              for name, tensor in adapter.cell_attention.items()}
@@ -161,4 +189,4 @@ def _apply(
     module.cells.to(compute_dtype(patched))
     own = whole_model(module, patched)
     patched.set_additional_models(LAYERS_KEY, [own])
-    return own
+    return own, shared

@@ -18,7 +18,7 @@ from PIL import Image
 
 _WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
 _WIDTH, _SQUARES = 512, 8  # pixels of a thumbnail, and squares of the board behind a layer
-_RGBA = {"DreamLayerDecode": 1, "DreamLayerLayersToImages": 0}  # which of their outputs has the layers as pictures
+_RGBA = {"DreamLayerFitLayers": 1, "DreamLayerDecode": 1, "DreamLayerLayersToImages": 0}  # which of their outputs has the layers as pictures
 _RESULTS = ("Save harmonized", "After", "Composite", "Save composite")  # beginnings of titles, the finest picture first
 
 

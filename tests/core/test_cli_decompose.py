@@ -65,6 +65,24 @@ def test_options_reach_the_run(picture: Path, tiny_folder: Path, tmp_path: Path)
     assert len({next(paths).read_bytes() for paths in pictures.values()}) == len(lines)
 
 
+def test_what_is_taken_from_the_picture(picture: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    base = (picture, *LAYERS, "--model", tiny_folder, *QUICK, "--size", "72x56", "--json", "--out")
+    lines = {"all": (), "foregrounds": ("--fit", "foregrounds"), "alphas": ("--fit", "alphas"), "none": ("--fit", "none"),
+             "free": ("--adapter", "none"), "boxed": ("--adapter", "none", "--box", "1=20,20,24,24")}
+    reports = {name: Run(tmp_path, "decompose", *base, tmp_path / name, *options).json() for name, options in lines.items()}
+    # Maps that nobody has learnt or steered cut nothing.
+    assert {name: report["settings"]["fit"] for name, report in reports.items()} == {
+        "all": {"confine": True, "colors": "all"}, "foregrounds": {"confine": True, "colors": "foregrounds"},
+        "alphas": {"confine": True, "colors": "none"}, "none": None, "free": {"confine": False, "colors": "all"},
+        "boxed": {"confine": True, "colors": "all"}}
+    layers = {name: [path.read_bytes() for path in sorted((tmp_path / name / "layers").glob("*.png"))] for name in lines}
+    assert len({b"".join(pictures) for pictures in layers.values()}) == len(lines)
+    assert layers["alphas"][0] == layers["foregrounds"][0] == layers["none"][0] != layers["all"][0]
+    assert layers["foregrounds"][1:] == layers["all"][1:]
+    near = {name: report["settings"]["composite_psnr"] for name, report in reports.items()}
+    assert near["all"] > near["foregrounds"] > near["alphas"] and near["all"] > 25
+
+
 def test_masks_and_harmonisation(picture: Path, tiny_folder: Path, tmp_path: Path) -> None:
     Image.new("L", (144, 112), 255).save(tmp_path / "mask.png")  # twice the picture's size, in its shape
     line = (picture, *LAYERS, "--model", tiny_folder, "--steps", "6", "--views", "1", "--out", tmp_path / "made")

@@ -7,10 +7,18 @@ import torch
 from torch import Tensor
 
 from dreamlayer_core.attention.steering import ContextSteering
-from dreamlayer_core.config import HarmonizationConfig, InversionConfig, LayerAttentionConfig, SamplingConfig
+from dreamlayer_core.composite import flatten
+from dreamlayer_core.config import (
+    HarmonizationConfig,
+    InversionConfig,
+    LayerAttentionConfig,
+    PictureFit,
+    SamplingConfig,
+)
 from dreamlayer_core.decomposition import Decomposition, canvas_size, decompose
 from dreamlayer_core.errors import Cancelled, InputError
 from dreamlayer_core.inversion import relative_error
+from dreamlayer_core.picture_fit import fit_stack
 from dreamlayer_core.pipeline import DreamLayer
 from dreamlayer_core.prompts import LayerPrompts
 from dreamlayer_core.sampling import FINAL, Step
@@ -54,6 +62,22 @@ def test_a_decomposition_is_a_result_with_its_picture(plain: Decomposition) -> N
     assert torch.equal(plain.pictures, _picture()[None])
     assert plain.inversion.noise.shape == result.latents.shape == (1, 4, 4, 16, 16)
     assert set(result.timings) == {"encode", "invert", "sample", "decode", "harmonize"}
+
+
+def test_layers_are_held_to_their_pictures_on_request(tiny_dreamlayer: DreamLayer) -> None:
+    """Two pictures of a size that the latents reach beyond: each by its own maps, where they lie on it."""
+    pictures = torch.stack([_picture(72, 56, seed) for seed in (0, 1)])
+    line: dict[str, Any] = {"picture": pictures, "prompts": [PROMPTS, OTHER], "size": (72, 56)}
+    sampled, fitted = _decompose(tiny_dreamlayer, **line).result, _decompose(tiny_dreamlayer, **line, fit=PictureFit()).result
+    assert torch.equal(sampled.latents, fitted.latents) and sampled.context_maps is not None
+    whole = [4 * side for side in sampled.latents.shape[-2:]]
+    assert (whole[1], whole[0]) != (72, 56)
+    large = torch.nn.functional.interpolate(sampled.context_maps, whole, mode="bilinear")[..., :56, :72]
+    for picture, maps, before, after in zip(pictures, large, sampled.stacks, fitted.stacks, strict=True):
+        margin = whole[0] // sampled.context_maps.shape[-2] // 2
+        assert torch.equal(flatten(after), flatten(fit_stack(before, picture, maps, margin=margin)))
+        error = (flatten(after) - picture).abs().mean()
+        assert error < 0.02 < (flatten(before) - picture).abs().mean()
 
 
 def test_all_rows_start_as_the_same_picture(plain: Decomposition, tiny_dreamlayer: DreamLayer) -> None:

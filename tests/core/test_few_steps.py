@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -10,7 +11,14 @@ import diffusers
 import pytest
 import torch
 
-from dreamlayer_core.config import HarmonizationConfig, LayerAttentionConfig, SamplingConfig, SchedulerName
+from dreamlayer_core.cli.request import usual_sampling
+from dreamlayer_core.config import (
+    EMBEDDED_SAMPLING,
+    HarmonizationConfig,
+    LayerAttentionConfig,
+    SamplingConfig,
+    SchedulerName,
+)
 from dreamlayer_core.errors import InputError
 from dreamlayer_core.layer_run import DEFAULT_THRESHOLD
 from dreamlayer_core.pipeline import DreamLayer
@@ -138,6 +146,21 @@ def test_settings_of_schedulers_are_checked() -> None:
         SamplingConfig(scheduler="heun")  # type: ignore[arg-type]
     assert SamplingConfig.usual("ddim") == SamplingConfig()
     assert SamplingConfig.usual("lcm", steps=8, guidance=2) == SamplingConfig(scheduler="lcm", steps=8, guidance=2)
+
+
+def test_what_a_command_line_leaves_open_suits_the_embedded_model() -> None:
+    def usual(model: str = "embedded", adapter: str | None = None, scheduler: SchedulerName = "ddim", cfg: float | None = None,
+              layers: tuple[str, ...] = ()) -> SamplingConfig:
+        return usual_sampling(model, adapter, scheduler, None, cfg, layers)
+
+    assert usual() == EMBEDDED_SAMPLING
+    assert usual(layers=("2=7.5",)).layer_guidance == {0: 5.0, 2: 7.5}
+    assert usual(layers=("0=3",)).layer_guidance == {0: 3.0}
+    assert usual(cfg=4.0) == SamplingConfig(guidance=4.0)
+    assert usual("some.safetensors") == usual(adapter="none") == SamplingConfig()
+    assert usual(scheduler="lcm") == SamplingConfig.usual("lcm")
+    assert usual(scheduler="dpm++") == replace(EMBEDDED_SAMPLING, scheduler="dpm++", steps=20)
+
 
 
 def test_a_scheduler_is_kept_with_the_stack_and_taken_up_by_its_edits(tiny_folder: Path, tmp_path: Path) -> None:

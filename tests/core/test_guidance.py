@@ -242,6 +242,8 @@ def test_a_stack_is_worked_on_as_it_was_made(tiny_folder: Path, tmp_path: Path) 
     again = Run(tmp_path, "regenerate", *line, tmp_path / "r", "--layer", "1", "--seed", "3").json()["settings"]
     added = Run(tmp_path, "add", *line, tmp_path / "a", "--prompt", "a cup", "--position", "1").json()["settings"]
     assert _noted(again, *GUIDANCE) == [list(FAST.guidance_interval or ()), {"1": 7.5}, FAST.cross_keys]
+    anew = Run(tmp_path, "regenerate", *line, tmp_path / "c", "--layer", "1", "--seed", "3", "--cfg", "8").json()["settings"]
+    assert (anew["guidance"], anew["layer_guidance"]) == (8, {})  # another guidance is that of all layers
     assert _noted(added, *GUIDANCE) == [list(FAST.guidance_interval or ()), {"2": 7.5}, FAST.cross_keys]
 
 

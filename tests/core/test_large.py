@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from PIL import Image
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dreamlayer_core.attention.inversion import inversion_mask
+from dreamlayer_core.cli.request import GenerateRequest
 from dreamlayer_core.config import LayerAttentionConfig, TilingConfig
 from dreamlayer_core.diffusers_unet import layer_attention
 from dreamlayer_core.errors import InputError
@@ -21,6 +25,7 @@ from dreamlayer_core.prompts import LayeredEmbedding, LayerPrompts
 from dreamlayer_core.scenes import make_scene
 from dreamlayer_core.tiles import decode_tiles, tile_spans, vae_in_tiles
 
+from .command_line import Run
 from .tiny import CACA_DOWNSCALE, sd15_shaped_unet, tiny_embedding, tiny_unet, tiny_vae
 
 SIZES = [(16, 16), (10, 14), (6, 22)]  # cells; odd at deeper stages
@@ -168,6 +173,32 @@ def test_tiling_differs_little_from_decoding_whole(embedded: DreamLayer) -> None
     errors = [float((alpha - truth).abs().mean()) for alpha in alphas]
     assert errors[1] < errors[0] + 0.003
     assert float((tiled.encode_pictures(picture) - latents).abs().mean() / latents.abs().mean()) < 0.25
+
+
+LAYERS = ("--background", "a hill", "--foreground", "a red ball", "--no-harmonize", "--views", "1", "--steps", "4")
+
+
+def test_the_command_line_bounds_memory(tiny_folder: Path, tmp_path: Path) -> None:
+    """Chunks of queries change nothing but rounding; tiles do change what these random weights decode to."""
+    saved = list[Path]()
+    for name, options in (("plain", ()), ("chunks", ("--attention-memory", "1")), ("tiles", ("--tile", "32"))):
+        line = ("generate", *LAYERS, "--model", tiny_folder, *options, "--json", "--out", tmp_path / name)
+        settings = Run(tmp_path, *line).json()["settings"]
+        assert [settings["attention_memory"], settings["tile"]] == {"plain": [None, None], "chunks": [1, None], "tiles": [None, 32]}[name]
+        saved.append(tmp_path / name / "composite.png")
+    plain, chunks, tiles = (torch.from_numpy(np.asarray(Image.open(path)).astype(np.float32)) for path in saved)
+    assert (chunks - plain).abs().max() <= 1
+    request = GenerateRequest(background="a hill", foregrounds=("a ball",), attention_memory=1, out=tmp_path)
+    assert request.attention.attention_bytes == 2**20  # of which other tests say what it does
+    assert (tiles - plain).abs().mean() > 1
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    (("--tile", "1"), ("tiles of 1 pixels",)), (("--tile", "0"), ("tiles above 0 pixels",)), (("--attention-memory", "0"), ("attention-memory",))])
+def test_unusable_bounds_are_told_before_the_model_is_loaded(
+    tmp_path: Path, options: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    Run(tmp_path, "generate", *LAYERS, *options, "--model", tmp_path / "no-model").assert_fails(2, *words)
 
 
 PROMPTS = LayerPrompts("a sandy beach on a clear day", ("a blue cube", "a shiny yellow duck", "a red mug"))

@@ -193,6 +193,17 @@ def test_hypertile_excludes_lssa(graph, texts):
     assert torch.isfinite(denoise(graph.patch(tiled, lssa=False), texts, noise, steps=1)).all()
 
 
+def test_merged_tokens_exclude_attention_between_the_rows_of_a_cell(graph, texts, noise):
+    """As token merging does at the layers that it acts on: half of the queries, and every answer twice."""
+    merging = graph.model.clone()
+    merging.set_model_attn1_patch(lambda q, k, v, extra: (q[:, ::2], k, v))  # one token stays one
+    merging.set_model_attn1_output_patch(lambda n, extra: n if n.shape[1] == 1 else n.repeat_interleave(2, dim=1))
+    with pytest.raises(ValueError, match=r"queries of \d+ tokens and keys of \d+ \(token merging.*switch LSSA off"):
+        denoise(graph.patch(merging), texts, noise)
+    without = (graph.encode(adapter=False), noise)
+    assert torch.isfinite(denoise(graph.patch(merging, adapter=False), *without)).all()
+
+
 def test_tokens_without_a_map_are_told(graph, texts, noise):
     patched = graph.patch()
     patched.set_model_attn1_patch(lambda n, context, value, extra: (

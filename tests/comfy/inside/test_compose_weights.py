@@ -124,3 +124,19 @@ def test_the_base_model_stays_bit_identical(graph, texts, noise):
     assert all(torch.equal(before[name], weight) for name, weight in graph.model.model.state_dict().items())
     assert torch.equal(denoise(graph.model, texts, noise), stock)
     assert not graph.model.wrappers and not graph.model.patches and graph.model.get_attachment("dreamlayer") is None
+
+
+def test_a_row_alone_goes_by_the_weights_of_the_base(graph, module, texts, noise, plain):
+    """As harmonizing samples it: to the bit, also with a LoRA on top; and the MODEL that it was taken from stays what it is."""
+    patch, lora = module("nodes.comfy_model.layer_patch"), small_lora(graph.model)
+    one, picture = ([[texts[0][0][0][:1], {}]], [[texts[1][0][0][:1], {}]]), draw(1, 4, 16, 16)
+    base = denoise(graph.model, one, picture)
+    patched = graph.patch()
+    assert apart(denoise(patched, one, picture), base) > _OTHER
+    assert torch.equal(denoise(patch.without_adapter(patched), one, picture), base)
+    assert torch.equal(denoise(patched, texts, noise), plain)
+    with_both = patch.without_adapter(with_lora(patched, lora))
+    assert torch.equal(denoise(with_both, one, picture), denoise(with_lora(graph.model, lora), one, picture))
+    merged = merging.ModelMergeSimple().merge(patched, graph.model, 0.5)[0]
+    assert apart(denoise(patch.without_adapter(merged), one, picture), base) < _SAME
+    assert patch.without_adapter(graph.model) is graph.model

@@ -170,3 +170,30 @@ def test_what_cannot_have_effects_is_told(pack, core, document, scene) -> None:
         run(pack, "RemoveEffects", layers=only)
     with pytest.raises(error, match="amplification"):
         run(pack, "RecomposeCheck", layers=document(stack), image=image(picture), amplify=math.inf)
+
+
+def test_layers_are_fitted_as_the_core_fits_them(pack, core, scene, document, stacks) -> None:
+    """Of a batch each picture by its own maps; effects come off before."""
+    pairs = [scene(seed) for seed in (0, 1) if len(scene(seed)[0].layers) == len(scene(0)[0].layers)]
+    some = [stack for stack, _ in pairs]
+    pictures = [picture for _, picture in pairs]
+    maps = [torch.nn.functional.max_pool2d(torch.stack([layer.alpha for layer in one.foregrounds])[:, 0], 9, 1, 4).roll(9, -1) for one in some]
+    (lit,) = run(pack, "Effects", layers=document(*some), harmonized=image(*pictures))
+    gray = torch.cat(maps)[..., None].expand(-1, -1, -1, 3)
+    for colors in ("all", "foregrounds", "none"):
+        layers, images, composite = run(
+            pack, "FitLayers", layers=lit, image=image(*pictures), colors=colors, margin=3, context_maps=gray)
+        fit = core("config").PictureFit(colors=colors)
+        wanted = [core("picture_fit").fit_stack(stack, picture, own, margin=3, fit=fit)
+                  for (stack, picture), own in zip(pairs, maps, strict=True)]
+        flat = torch.stack([core("composite").flatten(stack) for stack in wanted])
+        torch.testing.assert_close(composite, image(*flat))
+        torch.testing.assert_close(torch.stack([core("composite").flatten(stack) for stack in stacks(layers)]), flat)
+        assert len(images) == sum(len(stack.layers) for stack in wanted) and images.shape[-1] == 4
+        alphas = torch.stack([layer.alpha[0] for stack in wanted for layer in stack.layers])
+        torch.testing.assert_close(images[..., 3], alphas)
+        assert (alphas < torch.stack([layer.alpha[0] for stack in some for layer in stack.layers])).any(), "nothing was cut"
+    layers, _, composite = run(pack, "FitLayers", layers=document(*some), image=image(*pictures))
+    assert (composite - image(*pictures)).abs().mean() < 1e-4  # what is beyond 0 to 1 cannot be reached
+    with pytest.raises(core("errors").InputError, match=rf"got {len(gray) + 1} context maps of 128x128 for {len(gray)} foregrounds at 128x128"):
+        run(pack, "FitLayers", layers=document(*some), image=image(*pictures), context_maps=torch.cat([gray, gray[:1]]))
