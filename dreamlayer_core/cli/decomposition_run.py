@@ -26,6 +26,7 @@ from .generation import (
     picture_maps,
     report_folder,
     rounded_timings,
+    say_empty,
     stored_trajectory,
 )
 from .lit_stacks import LitStack, residual_stack
@@ -55,7 +56,9 @@ def decompose_picture(request: DecomposeRequest) -> dict[str, object]:
         finished = time.perf_counter()
         progress.begin("write")
         timings = {"load": loaded - started, **found.result.timings, "total": finished - started}
-        return _save(request, model, picture, found, timings)
+        report = _save(request, model, picture, found, timings)
+    say_empty(found.result.stacks[0], "--box or --mask says where it is; --fit none leaves layers as they were sampled")
+    return report
 
 
 def _steering(request: DecomposeRequest, picture: Picture) -> dict[int, ContextSteering]:

@@ -36,9 +36,11 @@ def scenes(
     seed: options.EvaluationSeed = 0,
     views: options.EvaluationViews = 1,
     half: options.HalfPrecision = False,
-    sweep_samples: Annotated[int, typer.Option(min=2, help="Scenes for the sweeps of T_G, of T_H, T'_H and of the guidance interval.")] = 48,
+    sweep_samples: Annotated[
+        int, typer.Option(min=2, help="Scenes for the sweeps of T_G (with and without an adapter), of T_H, T'_H and of the guidance interval.")
+    ] = 48,
     part: Annotated[list[str] | None, typer.Option(
-        help="What to measure: truth, harmonization, methods, context or guidance; repeat it. All by default.")] = None,
+        help="What to measure: truth, harmonization, methods, context, training-free or guidance; repeat it. All by default.")] = None,
 ) -> None:
     """Every part of the method on and off, on scenes held out from training, with confidence intervals."""
     from ..evaluation.scenes import EvaluationOptions, Part, evaluate_scenes

@@ -23,11 +23,13 @@ from ..formats.document import read_document
 from ..formats.folder import DOCUMENT
 from ..formats.limits import Limits
 from ..layer_run import DEFAULT_THRESHOLD
+from ..layers import LayerStack
 from ..model_files import family_name
 from ..pipeline import DreamLayer, LayeredResult
 from ..prompts import LayerPrompts
 from ..row_weights import joined_additions
 from ..sampling import Trajectory
+from .front_door import say
 from .layer_pictures import image_prompts, layer_controls, noted_pictures, read_pictures
 from .lit_stacks import LitStack, lit_stack
 from .loras import lora_additions
@@ -38,7 +40,7 @@ if sys.platform != "win32":
     import resource
 
 __all__ = ["check_output_folder", "generate_stack", "load_model", "memory_errors", "model_family", "picture_maps",
-           "report_folder", "rounded_timings", "stored_trajectory"]
+           "report_folder", "rounded_timings", "say_empty", "stored_trajectory"]
 
 
 def generate_stack(request: GenerateRequest) -> dict[str, object]:
@@ -63,7 +65,16 @@ def generate_stack(request: GenerateRequest) -> dict[str, object]:
         finished = time.perf_counter()
         progress.begin("write")
         timings = {"load": loaded - started, **result.timings, "total": finished - started}
-        return _save(request, model, result, timings)
+        report = _save(request, model, result, timings)
+    say_empty(result.stacks[0], "another --seed may help")
+    return report
+
+
+def say_empty(stack: LayerStack, advice: str) -> None:
+    """A line for every foreground in which there is nothing to see."""
+    for number, layer in enumerate(stack.foregrounds, 1):
+        if layer.box is None:
+            say(f"layer {number} ({layer.prompt}) came out empty; {advice}")
 
 
 class _OnlyAsked(Exception):

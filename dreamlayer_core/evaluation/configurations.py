@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from ..config import FAST, GuidanceInterval, HarmonizationConfig, LayerAttentionConfig
+from ..config import FAST, GuidanceInterval, HarmonizationConfig, LayerAttentionConfig, MapRefinement
 
 __all__ = ["BASE", "BOTH", "CONFIGURATIONS", "FAST_HARMONIZED", "HARMONIZED", "TRUE_PLAIN", "TRUE_SCENE", "Configuration",
-           "context_sweep", "guidance_sweep", "harmonization_pairs", "harmonization_sweep", "name_of_pair"]
+           "context_sweep", "guidance_sweep", "harmonization_pairs", "harmonization_sweep", "name_of_pair", "training_free_sweep"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +45,14 @@ def context_sweep(thresholds: tuple[int, ...]) -> tuple[Configuration, ...]:
     return tuple(
         Configuration(name=f"t_g_{t}", title=f"T_G = {t}", attention=LayerAttentionConfig(context_threshold=t))
         for t in thresholds)
+
+
+def training_free_sweep(thresholds: tuple[int, ...]) -> tuple[Configuration, ...]:
+    """N = 0 without an adapter at every T_G, and at its default with the maps as Eq. 4 gives them."""
+    plain = LayerAttentionConfig(refinement=MapRefinement())
+    return (
+        *(replace(c, name=f"free_{c.name}", adapter=False) for c in context_sweep(thresholds)),
+        Configuration(name="free_plain_maps", title="maps as Eq. 4 gives them", attention=plain, adapter=False))
 
 
 def guidance_sweep(intervals: tuple[GuidanceInterval, ...]) -> tuple[Configuration, ...]:

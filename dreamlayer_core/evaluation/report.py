@@ -19,6 +19,7 @@ _OBJECTS = ("layer_kind", "layer_color", "layer_object", "placed", "found")
 _LAYERS = ("alpha_iou", "overlap", "purity", "psnr", "shadow")
 _DISTANCES = ("fid_picture", "fid_background", "fid_foreground")
 _SWEEP = ("layer_object", "placed", "alpha_iou", "purity", "psnr", "fid_picture")
+_FREE = ("layer_object", "placed", "found", "alpha_iou", "overlap", "purity", "psnr")
 _GUIDANCE = ("kept", "layer_kind", "layer_color", "layer_object", "placed", "alpha_iou", "purity")
 _HARMONY = ("placed", "shadow", "fid_picture")
 _RESULT = len(TILES) - 1
@@ -87,6 +88,8 @@ def _page(results: Results, grids: Sequence[tuple[str, str]]) -> str:
         + _additions(results.comparisons),
         f"## T_G\n\nOn the first {results.settings['sweep_samples']} scenes, CACA + LSSA, no IRH; 1000 never mixes the "
         "global row into the foregrounds (Eq. 9), 0 always.\n\n" + _table(results.context_sweep, _SWEEP),
+        "## T_G without an adapter\n\nTraining-free (N = 0) on the same scenes. T_G is 850 for the last line.\n\n"
+        + _table(results.training_free_sweep, _FREE),
         "## T_H and T'_H\n\nThe same layers, harmonised in several ways (the paper's Table 4).\n\n"
         + _table(results.harmonization_sweep, _HARMONY),
         "## Guidance interval\n\nCACA + LSSA on the same scenes, no IRH; timesteps outside an interval are not guided.\n\n"
@@ -132,6 +135,8 @@ def write_report(results: Results, pictures: Path, folder: Path) -> None:
              "Layers of CACA + LSSA + IRH: what was sampled, and what is put together from it"),
             (_layer_grid(TRUE_SCENE, seeds, pictures, folder / "truth.png"), "truth.png", "The true scenes"),
             (_column_grid(results.context_sweep, seeds, pictures, folder / "t_g.png"), "t_g.png", "T_G"),
+            (_column_grid(results.training_free_sweep, seeds, pictures, folder / "training-free.png"), "training-free.png",
+             "T_G without an adapter"),
             (_column_grid(results.harmonization_sweep, seeds, pictures, folder / "t_h.png"), "t_h.png", "T_H and T'_H"),
         ]
         grids = [(name, title) for is_drawn, name, title in drawn if is_drawn]

@@ -102,6 +102,7 @@ class Results:
     context_sweep: Sequence[Row]
     harmonization_sweep: Sequence[Row]
     guidance_sweep: Sequence[Row]
+    training_free_sweep: Sequence[Row]
     shadow_truth: Sequence[Row]
     prompts: Mapping[str, Sequence[str]]  # of the scenes in the picture grids, by seed
 

@@ -25,6 +25,7 @@ from .configurations import (
     context_sweep,
     guidance_sweep,
     harmonization_sweep,
+    training_free_sweep,
 )
 from .generation import Sampler
 from .jobs import Progress, RunOptions, run_jobs, weights_digest
@@ -47,8 +48,8 @@ _SHADOWS = (Configuration(name="shadow_composite", title="composite of the true 
             Configuration(name="shadow_harmonized", title="IRH of the true layers"),
             Configuration(name="shadow_autoencoder", title="true scene through the VAE"))
 
-Part = Literal["truth", "harmonization", "methods", "context", "guidance"]
-"""The true scenes, T_H and T'_H, the method's parts on and off, T_G, and the interval of guidance."""
+Part = Literal["truth", "harmonization", "methods", "context", "training-free", "guidance"]
+"""The true scenes, T_H and T'_H, the method's parts on and off, T_G, the same without an adapter, the interval of guidance."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +122,7 @@ class _Run:
         # Scenes of one, two, three and four foregrounds by turns.
         self.shown = sorted(counts, key=lambda seed: (seed % _BLOCK, seed))[: options.grid]
         self.sweeps = (context_sweep(options.context_thresholds), harmonization_sweep(options.harmonization),
-                       guidance_sweep(options.guidance_intervals))
+                       guidance_sweep(options.guidance_intervals), training_free_sweep(options.context_thresholds))
 
     @property
     def sweep_samples(self) -> int:
@@ -130,7 +131,9 @@ class _Run:
     def jobs(self) -> Iterator[tuple[str, Progress]]:
         """Titles and work of the parts that were asked for."""
         parts = {"truth": self._truth_jobs, "harmonization": self._harmonization_jobs, "methods": self._method_jobs,
-                 "context": self._context_jobs, "guidance": lambda: iter([("guidance interval", self._guidance())])}
+                 "context": lambda: self._sweep_jobs(self.sweeps[0]),
+                 "training-free": lambda: self._sweep_jobs(self.sweeps[3]),
+                 "guidance": lambda: iter([("guidance interval", self._guidance())])}
         for part, jobs in parts.items():
             if part in self.options.parts:
                 yield from jobs()
@@ -150,8 +153,8 @@ class _Run:
                 more = [_BY_NAME[HARMONIZED]] if configuration.name == BOTH else []
                 yield configuration.title, self._generate(configuration, more, self.options.samples)
 
-    def _context_jobs(self) -> Iterator[tuple[str, Progress]]:
-        for configuration in self.sweeps[0]:
+    def _sweep_jobs(self, sweep: Sequence[Configuration]) -> Iterator[tuple[str, Progress]]:
+        for configuration in sweep:
             yield configuration.title, self._generate(configuration, (), self.sweep_samples)
 
     def _missing(self, names: Sequence[str], seeds: range) -> Iterator[tuple[list[Scene], int]]:
@@ -233,6 +236,7 @@ class _Run:
             context_sweep=[self._row(c, few) for c in self.sweeps[0]],
             harmonization_sweep=[self._row(c, few) for c in self.sweeps[1]],
             guidance_sweep=[self._row(c, few) for c in self.sweeps[2]],
+            training_free_sweep=[self._row(c, few) for c in self.sweeps[3]],
             shadow_truth=[self._row(c, few) for c in _SHADOWS], prompts=prompts)
 
     def _records(self, name: str, samples: int) -> dict[int, Record]:

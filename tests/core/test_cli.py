@@ -54,8 +54,23 @@ def poison(path: Path) -> None:
     save_file(tensors, path, {"format": "pt"})
 
 
+def transparent(path: Path) -> None:
+    """A decoder whose alpha (channel 0) is nothing but its bias, below zero."""
+    tensors = load_file(path)
+    tensors["conv_out.weight"][0], tensors["conv_out.bias"][0] = 0, -1
+    save_file(tensors, path, {"format": "pt"})
+
+
 def empty_zip(path: Path) -> None:
     path.write_bytes(b"PK\x03\x04 a pickle in a zip")
+
+
+def test_layers_that_come_out_empty_are_told(tiny_folder: Path, tmp_path: Path) -> None:
+    model = shutil.copytree(tiny_folder, tmp_path / "model")
+    transparent(model / "layer_decoder.safetensors")
+    run = Run(tmp_path, "generate", "--background", "grass", "--foreground", "a red ball", "--model", model, *QUICK, "--out", tmp_path / "made")
+    assert run.code == 0
+    assert run.err.splitlines()[0] == "layer 1 (a red ball) came out empty; another --seed may help"
 
 
 def test_generate_writes_all_files_and_prints_one_json_object(tiny_folder: Path, tmp_path: Path) -> None:

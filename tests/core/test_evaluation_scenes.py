@@ -11,7 +11,7 @@ import torch
 from diffusers import DDIMScheduler
 from PIL import Image
 
-from dreamlayer_core.config import HarmonizationConfig, LayerAttentionConfig, SamplingConfig
+from dreamlayer_core.config import HarmonizationConfig, LayerAttentionConfig, MapRefinement, SamplingConfig
 from dreamlayer_core.errors import InputError
 from dreamlayer_core.evaluation.classifier import SceneClassifier
 from dreamlayer_core.evaluation.configurations import (
@@ -24,6 +24,7 @@ from dreamlayer_core.evaluation.configurations import (
     TRUE_SCENE,
     context_sweep,
     harmonization_sweep,
+    training_free_sweep,
 )
 from dreamlayer_core.evaluation.generation import Sampler, scene_prompts
 from dreamlayer_core.evaluation.records import Record, RecordStore
@@ -76,6 +77,9 @@ def test_the_compared_configurations_differ_in_one_part_each():
     assert [c.name for c in CONFIGURATIONS if c.guidance_interval or c.attention.cross_keys != "exact"] == [FAST_HARMONIZED]
     assert harmonization_sweep(((0, 0),))[0].harmonization is None
     assert context_sweep((700,))[0].attention == LayerAttentionConfig(context_threshold=700)
+    free, plain = training_free_sweep((700,))
+    assert (free.attention, free.adapter) == (LayerAttentionConfig(context_threshold=700), False)
+    assert (plain.attention, plain.adapter) == (LayerAttentionConfig(refinement=MapRefinement()), False)
 
 
 def test_layers_and_harmonised_pictures_are_the_pipelines_own(sampler):
@@ -189,7 +193,9 @@ def test_every_configuration_is_measured_on_every_scene(finished):
     assert set(rows[BASE].metrics) == {"found", "fid_picture"}
     assert rows[BOTH].metrics["layer_object"].count == 10  # eight scenes of one foreground, one of two
     assert [row.name for row in results.context_sweep] == ["t_g_1000", "t_g_0"]
-    assert [row.scenes for row in (*results.context_sweep, *results.harmonization_sweep, *results.guidance_sweep, *results.shadow_truth)] == [2] * 10
+    assert [row.name for row in results.training_free_sweep] == ["free_t_g_1000", "free_t_g_0", "free_plain_maps"]
+    sweeps = (results.context_sweep, results.training_free_sweep, results.harmonization_sweep, results.guidance_sweep, results.shadow_truth)
+    assert [row.scenes for sweep in sweeps for row in sweep] == [2] * 13
 
 
 def test_what_must_be_so_is_so(finished):
