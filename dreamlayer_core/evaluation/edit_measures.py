@@ -137,10 +137,11 @@ class Editor:
         measured = {decomposition_name(method, masked): Measured(
             values={**_layer_values(stack, truth, picture), "drift": [drift]},
             tiles=_layer_tiles(picture, stack, result.global_picture[0]))}
+        if config.method == InversionConfig.method:
+            measured["as_sampled" if masked else "as_sampled_unmasked"] = Measured(
+                values=_layer_values(sampled, truth, picture), tiles=_layer_tiles(picture, sampled, result.global_picture[0]))
         if config.method == InversionConfig.method and masked:
             maps = thresholded_maps(picture, self._maps(result, stack))
-            measured["as_sampled"] = Measured(
-                values=_layer_values(sampled, truth, picture), tiles=_layer_tiles(picture, sampled, result.global_picture[0]))
             measured["thresholded_maps"] = Measured(
                 values=_layer_values(maps, truth, picture), tiles=_layer_tiles(picture, maps, torch.ones_like(picture)))
         return measured

@@ -51,6 +51,7 @@ _GRIDS = (
     (decomposition_name(InversionConfig.method, True), _LAYER_TILES, "Taken apart with the mask"),
     (decomposition_name(InversionConfig.method, False), _LAYER_TILES, "Taken apart without the mask"),
     ("as_sampled", _LAYER_TILES, "The same, layers as they were sampled"),
+    ("as_sampled_unmasked", _LAYER_TILES, "The same without the mask"),
     ("thresholded_maps", _LAYER_TILES, "Thresholded context maps"),
     ("moved_irh", _EDIT_TILES, "Moved objects"),
     ("completed_ground_drawn", ("filled smoothly", "drawn", "truth"), "Ground that an object has hidden"),
@@ -86,8 +87,8 @@ def _page(results: EditResults, grids: Sequence[tuple[str, str]]) -> str:
         sections.append(f"## {title}\n\n{text.format_map(results.settings)}\n\n{_table(section)}")
         if section.name == "decomposition":
             sections.append(
-                "### What the mask and the fit add\n\nDifferences on the same scenes (the mask: App. E, Eq. 14-16); bold where the interval leaves 0 "
-                "out.\n\n" + _masking(results))
+                "### What the mask and the fit add\n\nDifferences on the same scenes (the mask: App. E, Eq. 14-16); bold where the "
+                "interval leaves 0 out.\n\n" + _masking(results))
     if grids:
         pictures = "\n".join(f"{title}\n\n![{title}]({name})\n" for name, title in grids)
         prompts = "\n".join(f"- {seed}: {' · '.join(texts)}" for seed, texts in results.prompts.items())

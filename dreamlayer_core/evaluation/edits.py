@@ -27,6 +27,7 @@ _GUIDANCES = (1.0, 7.5)  # of the round trips
 _TITLES = {
     "one_layer": "one layer: the picture itself", "thresholded_maps": "thresholded context maps, filled ground",
     "as_sampled": f"{InversionConfig.method}, masked, layers as they were sampled",
+    "as_sampled_unmasked": f"{InversionConfig.method}, not masked, layers as they were sampled",
     "moved_paste": "plain paste", "moved_irh": "harmonised again (IRH)",
     "moved_effects_true": "effects of the true picture, moved", "moved_effects_irh": "effects of the harmonised picture, moved",
     "moved_autoencoder": "true result through the VAE",
@@ -40,6 +41,9 @@ _TITLES = {
     **{decomposition_name(method, masked): f"{method}, {'masked' if masked else 'not masked'}"
        for method in _METHODS for masked in (True, False)}}
 _MASKED = decomposition_name(InversionConfig.method, True)
+# What the runs of the default inversion measure besides their own.
+_BESIDES = {_MASKED: ("as_sampled", "thresholded_maps"), decomposition_name(InversionConfig.method, False): ("as_sampled_unmasked",)}
+_PARTS = ("iou_0", "l1_0", "ground_l1", "psnr")
 _MOVED = tuple(f"moved_{name}" for name in EDITED)
 _GROUND = ("completed_ground_smooth", "completed_ground_drawn")
 _OBJECT = ("completed_object_empty", "completed_object_drawn")
@@ -125,9 +129,8 @@ class _Run:
 
     def _decomposition(self, method: InversionMethod, masked: bool) -> tuple[str, Progress]:
         name = decomposition_name(method, masked)
-        names = [name, "as_sampled", "thresholded_maps"] if name == _MASKED else [name]
         return _TITLES[name], self._measure(
-            names, self.options.samples, lambda scene: self.editor.decomposed(scene, method, masked))
+            [name, *_BESIDES.get(name, ())], self.options.samples, lambda scene: self.editor.decomposed(scene, method, masked))
 
     def _round_trip(self, method: InversionMethod) -> Progress:
         return self._measure(
@@ -150,10 +153,10 @@ class _Run:
         """All figures."""
         samples, trips, many = self.options.samples, self.options.round_trips, self.options.recompositions
         methods = self.options.methods
-        decomposed = ["one_layer", "thresholded_maps", "as_sampled", *(decomposition_name(m, masked) for m in methods for masked in (True, False))]
+        decomposed = ["one_layer", "thresholded_maps", "as_sampled", "as_sampled_unmasked",
+                      *(decomposition_name(m, masked) for m in methods for masked in (True, False))]
         sections = [
-            self._section("decomposition", decomposed, samples,
-                          ("iou_0", "l1_0", "ground_l1", "psnr", "drift")),
+            self._section("decomposition", decomposed, samples, (*_PARTS, "drift")),
             self._section("merges", decomposed, samples,
                           [f"{part}_{merges}" for part in ("iou", "l1") for merges in range(1, 6)]),
             self._section("round_trip", [f"round_trip_{m}" for m in methods], trips,
@@ -164,11 +167,14 @@ class _Run:
             self._section("recomposed", ["recomposed_true", "recomposed_irh"], many, ("recomposition", "residual_levels"))]
         comparisons = [
             Comparison(f"masking, {method}", self._differences(
-                decomposition_name(method, False), decomposition_name(method, True), ("iou_0", "l1_0", "ground_l1", "psnr")))
+                decomposition_name(method, False), decomposition_name(method, True), _PARTS))
             for method in methods]
         if InversionConfig.method in methods:
-            comparisons.append(Comparison(
-                "holding the layers to the picture", self._differences("as_sampled", _MASKED, ("iou_0", "l1_0", "ground_l1", "psnr"))))
+            comparisons += [
+                Comparison(f"masking, {InversionConfig.method}, layers as they were sampled",
+                           self._differences("as_sampled_unmasked", "as_sampled", _PARTS)),
+                Comparison("holding the layers to the picture", self._differences("as_sampled", _MASKED, _PARTS)),
+                Comparison("against thresholded context maps", self._differences("thresholded_maps", _MASKED, _PARTS))]
         masking = next((c for c in comparisons if c.title == f"masking, {InversionConfig.method}"), Comparison("masking", {}))
         prompts = {str(seed): [scene.background_caption, *(item.caption for item in scene.objects)]
                    for seed in self.shown for scene in [edit_scene(seed, self.size)]}

@@ -67,13 +67,15 @@ def test_everything_is_measured_on_every_scene(finished):
     sections = {section.name: section for section in results.sections}
     assert set(sections) == {"decomposition", "merges", "round_trip", "moved", "completed", "kept", "recomposed"}
     assert [row.name for row in sections["decomposition"].rows] == [
-        "one_layer", "thresholded_maps", "as_sampled", "decomposed_exact_masked", "decomposed_exact_unmasked", "decomposed_replay_masked",
-        "decomposed_replay_unmasked"]
+        "one_layer", "thresholded_maps", "as_sampled", "as_sampled_unmasked", "decomposed_exact_masked", "decomposed_exact_unmasked",
+        "decomposed_replay_masked", "decomposed_replay_unmasked"]
     assert {row.name: row.scenes for row in _rows(results).values() if row.scenes != 2} == {"recomposed_true": 3}
     for section in results.sections:
         assert set(section.metrics) <= EDIT_METRICS.keys()
         assert all(set(section.metrics) <= row.metrics.keys() for row in section.rows if row.name.startswith("decomposed"))
-    assert [c.title for c in results.comparisons] == ["masking, exact", "masking, replay", "holding the layers to the picture"]
+    assert [c.title for c in results.comparisons] == [
+        "masking, exact", "masking, replay", "masking, replay, layers as they were sampled", "holding the layers to the picture",
+        "against thresholded context maps"]
 
 
 def test_what_must_be_so_is_so(finished):
