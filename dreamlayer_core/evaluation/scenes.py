@@ -121,8 +121,10 @@ class _Run:
         counts = range(min(options.samples, _BLOCK * _COUNTS))
         # Scenes of one, two, three and four foregrounds by turns.
         self.shown = sorted(counts, key=lambda seed: (seed % _BLOCK, seed))[: options.grid]
-        self.sweeps = (context_sweep(options.context_thresholds), harmonization_sweep(options.harmonization),
-                       guidance_sweep(options.guidance_intervals), training_free_sweep(options.context_thresholds))
+        self.context = context_sweep(options.context_thresholds)
+        self.training_free = training_free_sweep(options.context_thresholds)
+        self.harmonization = harmonization_sweep(options.harmonization)
+        self.guidance = guidance_sweep(options.guidance_intervals)
 
     @property
     def sweep_samples(self) -> int:
@@ -131,8 +133,8 @@ class _Run:
     def jobs(self) -> Iterator[tuple[str, Progress]]:
         """Titles and work of the parts that were asked for."""
         parts = {"truth": self._truth_jobs, "harmonization": self._harmonization_jobs, "methods": self._method_jobs,
-                 "context": lambda: self._sweep_jobs(self.sweeps[0]),
-                 "training-free": lambda: self._sweep_jobs(self.sweeps[3]),
+                 "context": lambda: self._sweep_jobs(self.context),
+                 "training-free": lambda: self._sweep_jobs(self.training_free),
                  "guidance": lambda: iter([("guidance interval", self._guidance())])}
         for part, jobs in parts.items():
             if part in self.options.parts:
@@ -144,7 +146,7 @@ class _Run:
 
     def _harmonization_jobs(self) -> Iterator[tuple[str, Progress]]:
         # One sampling of the layers serves every way of harmonising them.
-        yield "T_H, T'_H", self._generate(_BY_NAME[BOTH], (_BY_NAME[HARMONIZED], *self.sweeps[1]), self.sweep_samples)
+        yield "T_H, T'_H", self._generate(_BY_NAME[BOTH], (_BY_NAME[HARMONIZED], *self.harmonization), self.sweep_samples)
         yield "IRH of true layers", self._shadow_truth()
 
     def _method_jobs(self) -> Iterator[tuple[str, Progress]]:
@@ -189,8 +191,8 @@ class _Run:
 
     def _guidance(self) -> Progress:
         """All of them for one batch after another, as each is compared with the first."""
-        for scenes, done in self._missing([c.name for c in self.sweeps[2]], range(self.sweep_samples)):
-            made = {c.name: self.sampler.pictures(scenes, c)[c.name] for c in self.sweeps[2]}
+        for scenes, done in self._missing([c.name for c in self.guidance], range(self.sweep_samples)):
+            made = {c.name: self.sampler.pictures(scenes, c)[c.name] for c in self.guidance}
             first = next(iter(made.values()))
             for name, pictures in made.items():
                 kept = [{} if one is other else {"kept": composite_psnr(one.final, other.final)}
@@ -233,10 +235,10 @@ class _Run:
         return Results(
             settings=settings, classifier=validation, rows=rows, goals=goals(rows),
             comparisons=compare({c.name: self._records(c.name, samples) for c in CONFIGURATIONS}),
-            context_sweep=[self._row(c, few) for c in self.sweeps[0]],
-            harmonization_sweep=[self._row(c, few) for c in self.sweeps[1]],
-            guidance_sweep=[self._row(c, few) for c in self.sweeps[2]],
-            training_free_sweep=[self._row(c, few) for c in self.sweeps[3]],
+            context_sweep=[self._row(c, few) for c in self.context],
+            harmonization_sweep=[self._row(c, few) for c in self.harmonization],
+            guidance_sweep=[self._row(c, few) for c in self.guidance],
+            training_free_sweep=[self._row(c, few) for c in self.training_free],
             shadow_truth=[self._row(c, few) for c in _SHADOWS], prompts=prompts)
 
     def _records(self, name: str, samples: int) -> dict[int, Record]:

@@ -18,6 +18,9 @@ from .sheets import picture_sheet
 __all__ = ["DecoderStage", "embedded_decoder_config"]
 
 _SCALE = 4  # pixels per latent cell of the embedded VAE
+# Sides of the crops, as shares of the canvas. Group norms take in the whole picture: a decoder that saw close crops alone
+# paints objects on a whole canvas too dark, and white ones pink.
+_CROPS = (0.5, 0.75, 1.0, 1.0)
 
 
 def embedded_decoder_config() -> TransparentDecoderConfig:
@@ -62,11 +65,11 @@ def _bleed(rgba: np.ndarray) -> np.ndarray:
 
 
 class DecoderStage:
-    """Crops of objects; latents are disturbed a little, because sampled ones are never as clean as encoded ones."""
+    """Objects and the gray around them; latents are disturbed a little, because sampled ones are never as clean as encoded ones."""
 
-    def __init__(self, cache: LatentCache, vae: AutoencoderKL, crop: int = 64) -> None:
-        self.cache, self.crop = cache, crop
-        self.decoder = TransparentDecoder(embedded_decoder_config())
+    def __init__(self, cache: LatentCache, vae: AutoencoderKL, decoder: TransparentDecoder | None = None) -> None:
+        self.cache, self.side = cache, cache.objects.shape[-1] * _SCALE
+        self.decoder = decoder or TransparentDecoder(embedded_decoder_config())
         self.module = _DecoderLoss(vae, self.decoder)
 
     def _example(self, rng: np.random.Generator, crop: int) -> tuple[np.ndarray, np.ndarray]:
@@ -85,7 +88,8 @@ class DecoderStage:
 
     def batch(self, generator: torch.Generator, size: int, crop: int | None = None) -> tuple[Tensor, Tensor]:
         rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
-        examples = [self._example(rng, crop or self.crop) for _ in range(size)]
+        crop = crop or round(self.side * _CROPS[int(rng.integers(len(_CROPS)))])
+        examples = [self._example(rng, crop) for _ in range(size)]
         latents = torch.from_numpy(np.stack([e[0] for e in examples]))
         strength = torch.rand(size, 1, 1, 1, generator=generator).square() * 0.25
         latents = latents + strength * torch.randn(latents.shape, generator=generator)
@@ -93,7 +97,7 @@ class DecoderStage:
         return latents, rgba.contiguous()
 
     def sample(self, path: Path) -> None:
-        latents, rgba = self.batch(torch.Generator().manual_seed(2), 10, 128)
+        latents, rgba = self.batch(torch.Generator().manual_seed(2), 10, self.side)
         device = self.decoder.conv_in.weight.device
         with torch.autocast(device.type, torch.bfloat16):
             pictures, own = self.module.inputs(latents.to(device))

@@ -16,8 +16,9 @@ from diffusers import AutoencoderKL
 from ..adapter import LayerAdapter
 from ..diffusers_files import load_base
 from ..errors import InputError
+from ..model_files import LAYER_DECODER
 from ..pipeline import DreamLayer
-from ..weights import load_adapter
+from ..weights import load_adapter, load_transparent_decoder
 from .base import BaseStage
 from .data import SceneCache
 from .decoder import DecoderStage
@@ -94,10 +95,11 @@ def run_base(options: TrainOptions) -> None:
 
 
 def run_decoder(options: TrainOptions) -> None:
-    """Stage 3."""
+    """Stage 3; goes on from the model folder's decoder where it has one."""
     model, cache = _model(options), _scenes(options)
-    vae = _load_vae(model)
-    stage = DecoderStage(_latents(cache, vae, options), vae)
+    vae, earlier = _load_vae(model), model / LAYER_DECODER
+    decoder = load_transparent_decoder(earlier).float().train() if earlier.is_file() else None
+    stage = DecoderStage(_latents(cache, vae, options), vae, decoder)
     _finish(stage, _config(options, steps=4000, batch=8, learning_rate=1e-3), model)
 
 

@@ -223,8 +223,8 @@ def graph(compositor_state):
         "2": node("DreamLayerPrompts", background="green grass", foregrounds="1", whole="", negative="", plan_json="",
                   **{"foregrounds.name_1": "ball", "foregrounds.prompt_1": "a red ball", "foregrounds.weight_1": 1.0}),
         "4": node("DreamLayerEncode", clip=["1", 1], plan=["2", 0], adapter=["1", 4]),
-        "5": node("DreamLayerEmptyLatent", plan=["2", 0], width=64, height=64, batch_size=1),
-        "6": node("DreamLayerSampler", model=["1", 0], seed=1, steps=3, cfg=3.0, sampler_name="ddim", scheduler="ddim_uniform",
+        "5": node("DreamLayerEmptyLatent", plan=["2", 0], width=96, height=96, batch_size=1),
+        "6": node("DreamLayerSampler", model=["1", 0], seed=1, steps=6, cfg=3.0, sampler_name="ddim", scheduler="ddim_uniform",
                   positive=["4", 0], negative=["4", 1], latent_image=["5", 0], denoise=1.0, layer_seeds=""),
         "7": node("DreamLayerDecode", vae=["1", 2], decoder=["1", 3], samples=["6", 0], views="1"),
         "8": node("ImageCompositor", layers=["7", 0], compositor=compositor_state),
@@ -257,7 +257,7 @@ def test_a_layer_dragged_in_the_editor_is_harmonised_where_it_was_left(pack, tmp
     boxes = outputs["8"]["compositor_bboxes"]
     entries = [{"transform": {"x": box["x"], "y": box["y"], "w": box["width"], "h": box["height"], "rotation": 0}} for box in boxes]
     entries[1]["transform"]["x"] += 12
-    state = {"canvas": {"w": 64, "h": 64}, "layers": entries, "order": [0, 1], "inputs": outputs["8"]["compositor_inputs"]}
+    state = {"canvas": {"w": 96, "h": 96}, "layers": entries, "order": [0, 1], "inputs": outputs["8"]["compositor_inputs"]}
     _, after, kept = run(state)
     assert after != before
     assert {"6", "7"} <= kept and "9" not in kept
