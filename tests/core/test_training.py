@@ -198,6 +198,10 @@ def test_the_recipe_makes_a_model(scenes, tmp_path):
     after = {part: load_file(next((tmp_path / "base/export" / part).glob("*.safetensors"))) for part in before}
     assert {part for part in before if any(not torch.equal(old, after[part][name]) for name, old in before[part].items())} == {"unet"}
     run_decoder(options("decoder", tmp_path / "base/export"))
+    run_decoder(options("sharper", tmp_path / "decoder/export"))
+    first, sharper = (load_file(tmp_path / name / "export/layer_decoder.safetensors") for name in ("decoder", "sharper"))
+    apart = [float((first[name].float() - sharper[name].float()).abs().max()) for name in first]
+    assert 0 < max(apart) < 1e-3  # gone on from the first one, by two small steps
     run_adapter(options("two", tmp_path / "decoder/export"), foregrounds=(1,))
     run_adapter(options("more", tmp_path / "two/export"), foregrounds=(2, 3))
     model = DreamLayer.from_files(tmp_path / "more/export")
