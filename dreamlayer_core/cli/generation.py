@@ -81,9 +81,9 @@ class _OnlyAsked(Exception):
     """Leaves a staged folder before it appears."""
 
 
-def check_output_folder(folder: Path, *, overwrite: bool, mark: str = DOCUMENT) -> None:
+def check_output_folder(folder: Path, *, overwrite: bool) -> None:
     """Could a result be written there? Raises OutputError now rather than after minutes of sampling."""
-    with suppress(_OnlyAsked), staged_folder(folder, overwrite=overwrite, mark=mark):
+    with suppress(_OnlyAsked), staged_folder(folder, overwrite=overwrite, mark=DOCUMENT, written=()):
         raise _OnlyAsked
 
 

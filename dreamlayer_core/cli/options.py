@@ -81,7 +81,7 @@ Device = Annotated[str, typer.Option(help="cpu, cuda, mps, or auto (cuda where t
 
 # Where it goes.
 Out = Annotated[Path, typer.Option(help="A new folder for the result.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier run has written there.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier run has written there; other files stay.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
 
 # A saved stack; what is left out is as the stack was made.

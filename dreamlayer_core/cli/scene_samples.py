@@ -14,6 +14,7 @@ from ..evaluation.pictures import scene_stack, true_pictures
 from ..formats import save_stack
 from ..formats.atomic import staged_folder
 from ..formats.drawing import Color, beside, fit, pile, text
+from ..formats.folder import WRITTEN
 from ..layers import LayerStack
 from ..scenes import make_scene
 from ..scenes.scene import Split
@@ -44,7 +45,7 @@ def write_samples(
     if max(size) > 4096:
         raise InputError(f"got a scene size of {size[0]}x{size[1]}; give sides of 32 to 4096 pixels")
     names = [f"scene-{seed + index}" for index in range(count)]
-    with staged_folder(out, overwrite=overwrite, mark=SHEET) as folder:
+    with staged_folder(out, overwrite=overwrite, mark=SHEET, written=(SHEET, *(f"scene-*/{name}" for name in WRITTEN))) as folder:
         rows = list[Image.Image]()
         for index, name in enumerate(names):
             scene = make_scene(seed + index, foregrounds=foregrounds, size=size, split=split)

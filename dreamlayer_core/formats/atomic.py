@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from ..errors import DreamLayerError, OutputError
@@ -15,11 +16,12 @@ __all__ = ["staged_file", "staged_folder"]
 
 
 @contextmanager
-def staged_folder(target: Path, *, overwrite: bool, mark: str) -> Generator[Path, None, None]:
+def staged_folder(target: Path, *, overwrite: bool, mark: str, written: Sequence[str]) -> Generator[Path, None, None]:
     """A new folder beside `target` to write into, renamed to `target` at the end of the block.
 
     If the block raises anything, an interrupt too, nothing remains. An existing `target` is refused, unless `overwrite`
-    is given and it is empty or holds a file called `mark`: then it is swapped as a whole.
+    is given and it is empty or holds a file called `mark`: then it is swapped as a whole, and what else lies in it,
+    files that match none of the patterns `written` (their paths within it, with slashes), is carried over.
     Raises `OutputError`, also for every `OSError` of the block.
     """
     target = _resolved(target)
@@ -29,7 +31,7 @@ def staged_folder(target: Path, *, overwrite: bool, mark: str) -> Generator[Path
         try:
             staging.mkdir()
             yield staging
-            _publish(staging, target)
+            _publish(staging, target, written)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
     except DreamLayerError:
@@ -99,7 +101,7 @@ def _sibling(target: Path, kind: str) -> Path:
     return home / f".dreamlayer-{secrets.token_hex(6)}.{kind}"
 
 
-def _publish(staging: Path, target: Path) -> None:
+def _publish(staging: Path, target: Path, written: Sequence[str]) -> None:
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         staging.rename(target)
@@ -112,4 +114,17 @@ def _publish(staging: Path, target: Path) -> None:
         if previous.exists() and not target.exists():
             previous.rename(target)
         raise
+    try:
+        _carry_over(previous, target, written)
+    except OSError as error:
+        raise OutputError(f"{target} is written, but not all other files of it could be kept ({error}); they are in {previous}") from error
     shutil.rmtree(previous, ignore_errors=True)
+
+
+def _carry_over(previous: Path, target: Path, written: Sequence[str]) -> None:
+    for file in sorted(previous.rglob("*")):
+        path = file.relative_to(previous)
+        if (file.is_dir() and not file.is_symlink()) or any(fnmatchcase(path.as_posix(), pattern) for pattern in written):
+            continue
+        (target / path).parent.mkdir(parents=True, exist_ok=True)
+        file.rename(target / path)

@@ -26,6 +26,7 @@ __all__ = ["FORMATS", "flatten_saved", "load_document", "load_stack", "load_traj
 
 FORMATS = ("png", "psd", "ora")
 DOCUMENT = "stack.json"
+WRITTEN = (DOCUMENT, "composite.png", "overview.png", "harmonized.png", "stack.ora", "stack.psd", TRAJECTORY, "layers/[0-9][0-9]*-*.png")
 _RESULT, _TRAJECTORY = "harmonized", "trajectory"
 _LAYERED = {"ora": "stack.ora", "psd": "stack.psd"}
 _INSTALL = f"install it (pip install psd-tools, for the Python {sys.executable})"
@@ -51,7 +52,7 @@ def save_stack(
     overview; layers of effects and residual have none. `trajectory` becomes trajectory.safetensors, from which the stack's layers can be edited and regenerated.
 
     The folder appears at once when everything is written, and not at all if anything fails or the run is interrupted.
-    With `overwrite` a stack saved there before is replaced as a whole, together with anything else in its folder.
+    With `overwrite` a stack saved there before is replaced as a whole; other files in its folder stay.
     Raises `InputError` for values that do not fit the stack, `OutputError` where the folder exists or cannot be made.
     """
     _check_extras(stack, harmonized, context_maps)
@@ -68,7 +69,7 @@ def save_stack(
         timings=plain_json("timings", timings or {}),
     )
     target = Path(folder).expanduser()
-    with staged_folder(target, overwrite=overwrite, mark=DOCUMENT) as staging:
+    with staged_folder(target, overwrite=overwrite, mark=DOCUMENT, written=WRITTEN) as staging:
         _write_all(staging, stack, document, harmonized, context_maps)
         if trajectory is not None:
             write_trajectory(trajectory, staging / TRAJECTORY)

@@ -54,7 +54,8 @@ def export_model(source: Path, target: Path, *, overwrite: bool = False) -> int:
     source = require_model_folder(source)
     found = [f for folder in _FOLDERS for f in sorted((source / folder).iterdir()) if f.is_file()]
     found += [source / name for name in _FILES if (source / name).is_file()]
-    with staged_folder(target, overwrite=overwrite, mark=LAYER_DECODER) as partial:
+    written = (*_FILES, *(f"{folder}/*" for folder in _FOLDERS))
+    with staged_folder(target, overwrite=overwrite, mark=LAYER_DECODER, written=written) as partial:
         for file in found:
             _copy(file, partial / file.relative_to(source))
         size = sum(f.stat().st_size for f in partial.rglob("*") if f.is_file())

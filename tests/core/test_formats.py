@@ -225,6 +225,20 @@ def test_overwriting_swaps_the_whole_folder(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [folder]
 
 
+def test_overwriting_keeps_files_that_no_run_has_written(tmp_path: Path) -> None:
+    folder = save(make_stack(("a", "b")), tmp_path / "out", harmonized=torch.zeros(3, 17, 21))
+    mine = {"notes.txt", "layers/sketch.png", "layers/deep/er.png", "stack.kra"}
+    for name in mine:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(name)
+    save(make_stack(("one",)), folder, overwrite=True)
+    new = save(make_stack(("one",)), tmp_path / "new")
+    written = {path.relative_to(new).as_posix() for path in new.rglob("*") if path.is_file()}
+    kept = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    assert kept.keys() == written | mine and all(kept[name].read_text() == name for name in mine)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "out"]
+
+
 def test_overwriting_through_a_link_keeps_the_link(tmp_path: Path) -> None:
     folder = save(make_stack(("a", "b")), tmp_path / "out")
     (tmp_path / "link").symlink_to(folder, target_is_directory=True)
@@ -238,7 +252,7 @@ def test_an_interrupt_leaves_nothing_of_the_new_and_all_of_the_old(tmp_path: Pat
     if overwrite:
         target = save(make_stack(("a",)), tmp_path / "out")
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(KeyboardInterrupt), staged_folder(target, overwrite=overwrite, mark="stack.json") as staging:
+    with pytest.raises(KeyboardInterrupt), staged_folder(target, overwrite=overwrite, mark="stack.json", written=()) as staging:
         (staging / "layers").mkdir()
         (staging / "layers" / "half.png").write_bytes(b"x")
         raise KeyboardInterrupt
