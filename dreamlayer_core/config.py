@@ -73,6 +73,7 @@ class LayerAttentionConfig:
 
     caca: bool = True  # Eq. 3-5 and, through its map, Eq. 9
     lssa: bool = True  # Eq. 10-11
+    cells: bool = True  # with LSSA, what the adapter has of attention between the rows of a cell, which the paper has not
     context_threshold: int | None = None  # T_G; the paper's 850 without an adapter
     downscale: int | None = None  # of the latent; without an adapter what gives the paper's 16x16 cells
     refinement: MapRefinement | None = None  # of the map of Eq. 4; None: TRAINING_FREE where N = 0, else none

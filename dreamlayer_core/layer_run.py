@@ -225,7 +225,7 @@ class LayerRun:
             pooled=self.grid(tokens) if config.cross_keys == "pooled" else None,
             regions=self._regions(tokens) if config.cross_keys == "region" else None,
             memory=config.attention_bytes)
-        if self.adapter is None or not self.adapter.has_cells(site):
+        if self.adapter is None or not config.cells or not self.adapter.has_cells(site):
             return attended
         maps = self._shown_maps(tokens)
         return attended + self.adapter.across_cells(site, query, key, value, self.rows, maps=maps, mask=mask)

@@ -33,6 +33,8 @@ CONFIGURATIONS: tuple[Configuration, ...] = (
     Configuration(name="lssa", title="LSSA", attention=LayerAttentionConfig(caca=False)),
     Configuration(name="caca", title="CACA", attention=LayerAttentionConfig(lssa=False)),
     Configuration(name=BOTH, title="CACA + LSSA"),
+    Configuration(name="lssa_paper", title="LSSA of Eq. 10-11 alone", attention=LayerAttentionConfig(caca=False, cells=False)),
+    Configuration(name="both_paper", title="CACA + LSSA of Eq. 10-11 alone", attention=LayerAttentionConfig(cells=False)),
     Configuration(name=HARMONIZED, title="CACA + LSSA + IRH", harmonization=HarmonizationConfig()),
     Configuration(name=FAST_HARMONIZED, title="the same, fast", attention=_FAST_ATTENTION,
                   guidance_interval=FAST.guidance_interval, harmonization=HarmonizationConfig()),

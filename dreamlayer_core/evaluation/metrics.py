@@ -14,7 +14,7 @@ from ..composite import gray_fill
 from .classifier import DenseScores
 from .pictures import LayeredPicture, visible_parts
 from .recognition import Wanted, contains_object, object_masks, recognise
-from .shadows import has_shadow
+from .shadows import foot_errors, has_shadow
 
 __all__ = [
     "Look",
@@ -111,4 +111,5 @@ def measure(classifier: Look, picture: LayeredPicture, wanted: Sequence[Wanted])
         "purity": background_purity(classifier, picture.background),
         "psnr": composite_psnr(plain, picture.whole),
         "shadow": has_shadow(picture.final, picture.background, picture.alphas),
+        "foot_error": foot_errors(picture.final, picture.whole, picture.alphas),
     }

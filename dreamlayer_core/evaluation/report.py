@@ -16,12 +16,12 @@ from .tables import cell, change_cell, goal_table, markdown_table
 __all__ = ["write_report"]
 
 _OBJECTS = ("layer_kind", "layer_color", "layer_object", "placed", "found")
-_LAYERS = ("alpha_iou", "overlap", "purity", "psnr", "shadow")
+_LAYERS = ("alpha_iou", "overlap", "purity", "psnr", "shadow", "foot_error")
 _DISTANCES = ("fid_picture", "fid_background", "fid_foreground")
 _SWEEP = ("layer_object", "placed", "alpha_iou", "purity", "psnr", "fid_picture")
 _FREE = ("layer_object", "placed", "found", "alpha_iou", "overlap", "purity", "psnr")
 _GUIDANCE = ("kept", "layer_kind", "layer_color", "layer_object", "placed", "alpha_iou", "purity")
-_HARMONY = ("placed", "shadow", "fid_picture")
+_HARMONY = ("placed", "shadow", "foot_error", "fid_picture")
 _RESULT = len(TILES) - 1
 
 _INTRODUCTION = """\
@@ -41,6 +41,10 @@ _READING = """\
 - **Background purity**: share of background layers in which no object of any kind is found.
 - **Objects with a shadow**: the ground around an object's foot is darker in the final picture than in the background layer, by a
   tenth more than the rest of the picture is. Objects whose foot stands on no visible ground are left out.
+- **Error where shadows fall**: mean absolute difference of the final picture and the row's own global picture on the visible ground
+  around an object's foot.
+- **LSSA of Eq. 10-11 alone**: without the adapter's attention between the rows of a cell, which the paper has not. The adapter was trained
+  with it, all configurations with an adapter and LSSA otherwise have it.
 - **FID**: Fréchet distance of the classifier's features to those of other true scenes. Comparable only within this page.
 """
 

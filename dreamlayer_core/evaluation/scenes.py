@@ -231,10 +231,10 @@ class _Run:
         """All figures. Sweeps are on their own, smaller set of scenes."""
         samples, few = self.options.samples, self.sweep_samples
         rows = [self._row(c, samples) for c in (*_TRUE, *CONFIGURATIONS)]
+        comparisons = compare({c.name: self._records(c.name, samples) for c in CONFIGURATIONS})
         prompts = {str(s): _prompts(held_out_scene(s, self.size)) for s in self.shown}
         return Results(
-            settings=settings, classifier=validation, rows=rows, goals=goals(rows),
-            comparisons=compare({c.name: self._records(c.name, samples) for c in CONFIGURATIONS}),
+            settings=settings, classifier=validation, rows=rows, goals=goals(rows, comparisons), comparisons=comparisons,
             context_sweep=[self._row(c, few) for c in self.context],
             harmonization_sweep=[self._row(c, few) for c in self.harmonization],
             guidance_sweep=[self._row(c, few) for c in self.guidance],

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
-__all__ = ["SHADOW_THRESHOLD", "darkening", "foot_regions", "has_shadow", "shadow_error"]
+__all__ = ["SHADOW_THRESHOLD", "darkening", "foot_errors", "foot_regions", "has_shadow", "shadow_error"]
 
 SHADOW_THRESHOLD = 0.10  # share of light missing; measured on true scenes, with and without shadows (validation.py)
 _FEWEST = 0.0006  # share of the picture that a foot region needs to be measured: 10 pixels at 128x128
@@ -81,6 +81,15 @@ def has_shadow(picture: Tensor, background: Tensor, alphas: Tensor) -> list[floa
     """1 for every object with a shadow and 0 for every one without; objects without visible ground are left out."""
     found = darkening(picture, background, alphas)
     return [float(missing > SHADOW_THRESHOLD) for missing in found if missing is not None]
+
+
+def foot_errors(picture: Tensor, whole: Tensor, alphas: Tensor) -> list[float]:
+    """Mean absolute difference of picture and whole (3, h, w) on the ground at every object's foot, where shadows fall.
+
+    alphas (f, h, w); objects whose foot stands on no visible ground are left out.
+    """
+    off = (picture - whole).abs().mean(0)
+    return [float(off[region].mean()) for region in foot_regions(alphas) if float(region.float().mean()) >= _FEWEST]
 
 
 def shadow_error(picture: Tensor, truth: Tensor, shadows: Tensor, alphas: Tensor) -> float | None:

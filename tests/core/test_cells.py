@@ -108,6 +108,7 @@ def test_it_is_part_of_the_shared_attention(tiny_dreamlayer: DreamLayer, trained
     on, off = LayerAttentionConfig(), LayerAttentionConfig(lssa=False)
     assert not torch.allclose(latents(trained, on), latents(tiny_dreamlayer, on), atol=1e-2)
     assert torch.equal(latents(trained, off), latents(tiny_dreamlayer, off))
+    assert torch.equal(latents(trained, LayerAttentionConfig(cells=False)), latents(tiny_dreamlayer, on))
 
 
 def test_maps_are_seen_in_the_conditional_half_alone(trained: DreamLayer) -> None:

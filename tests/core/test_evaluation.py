@@ -24,7 +24,7 @@ from dreamlayer_core.evaluation.metrics import (
 )
 from dreamlayer_core.evaluation.pictures import LayeredPicture, true_pictures, visible_parts, wanted_objects
 from dreamlayer_core.evaluation.recognition import Wanted, contains_object, object_masks, recognise
-from dreamlayer_core.evaluation.shadows import darkening, foot_regions, has_shadow, shadow_error
+from dreamlayer_core.evaluation.shadows import darkening, foot_errors, foot_regions, has_shadow, shadow_error
 from dreamlayer_core.scenes import Scene, make_scene
 
 
@@ -222,6 +222,17 @@ def test_shadow_error_is_zero_for_the_truth_and_the_darkening_for_a_plain_compos
     assert shadow_error(harmonised.final, harmonised.whole, shadows, _alphas(scene)) == 0
     error = shadow_error(plain.final, harmonised.whole, shadows, _alphas(scene))
     assert error is not None and error > 0.05
+
+
+def test_the_error_at_the_feet_is_the_shadows():
+    scene = _scene(7, 2)
+    harmonised, plain = true_pictures(scene)
+    assert plain.composite is not None
+    assert set(foot_errors(harmonised.final, harmonised.whole, _alphas(scene))) == {0.0}
+    errors = foot_errors(plain.composite, harmonised.whole, _alphas(scene))
+    rest = ~foot_regions(_alphas(scene)).any(0) & (_alphas(scene).amax(0) < 0.02)
+    assert len(errors) == 2 and min(errors) > 3 * float((plain.composite - harmonised.whole).abs().mean(0)[rest].mean())
+    assert foot_errors(plain.composite, harmonised.whole, torch.ones(1, 128, 128)) == []
 
 
 def _features(count: int, seed: int, *, shift: float = 0, scale: float = 1) -> torch.Tensor:

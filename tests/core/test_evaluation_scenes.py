@@ -29,7 +29,7 @@ from dreamlayer_core.evaluation.configurations import (
 from dreamlayer_core.evaluation.generation import Sampler, scene_prompts
 from dreamlayer_core.evaluation.records import Record, RecordStore
 from dreamlayer_core.evaluation.report import write_report
-from dreamlayer_core.evaluation.results import write_results
+from dreamlayer_core.evaluation.results import compare, goals, write_results
 from dreamlayer_core.evaluation.scenes import EvaluationOptions, evaluate, held_out_scene
 from dreamlayer_core.pipeline import DreamLayer
 from dreamlayer_core.prompts import LayerPrompts
@@ -69,7 +69,10 @@ def test_scenes_of_a_block_have_equally_many_foregrounds_none_of_them_trained_on
 
 def test_the_compared_configurations_differ_in_one_part_each():
     assert len(BY_NAME) == len(CONFIGURATIONS)
-    parts = {name: (c.attention.caca, c.attention.lssa, c.adapter) for name, c in BY_NAME.items() if c.layered}
+    papers = {name for name, c in BY_NAME.items() if not c.attention.cells}
+    assert papers == {"lssa_paper", "both_paper"}
+    assert all(dataclasses.replace(BY_NAME[f"{name}_paper"].attention, cells=True) == BY_NAME[name].attention for name in ("lssa", BOTH))
+    parts = {name: (c.attention.caca, c.attention.lssa, c.adapter) for name, c in BY_NAME.items() if c.layered and name not in papers}
     assert parts == {
         "neither": (False, False, True), "lssa": (False, True, True), "caca": (True, False, True), BOTH: (True, True, True),
         HARMONIZED: (True, True, True), FAST_HARMONIZED: (True, True, True), "training_free": (True, True, False)}
@@ -212,8 +215,19 @@ def test_what_must_be_so_is_so(finished):
     assert sweep["t_h_0_0"]["psnr"] == sweep["t_h_600_400"]["psnr"]
     assert sweep["t_h_0_0"]["fid_picture"] != sweep["t_h_600_400"]["fid_picture"]
     titles = [c.title for c in results.comparisons]
-    assert titles == ["adding CACA to LSSA", "adding LSSA to CACA", "adding both", "adding IRH", "the fast preset", "training"]
-    assert len(results.goals) == 6
+    assert titles == ["adding CACA to LSSA", "adding LSSA to CACA", "adding both", "adding CACA to LSSA of Eq. 10-11 alone", "adding IRH",
+                      "the fast preset", "training"]
+    assert rows[TRUE_SCENE]["foot_error"].mean == 0 < rows[TRUE_PLAIN]["foot_error"].mean
+    assert len(results.goals) == 8  # without shadows, "adding IRH" has none
+
+
+@pytest.mark.parametrize("gain", [-0.5, 0.0, 0.5])
+def test_a_part_must_be_better_beyond_chance(gain: float):
+    before, after = ({seed: Record({"placed": [0.5 + 0.01 * (seed % 2) + more]}, {}) for seed in range(20)} for more in (0.0, gain))
+    comparisons = compare({"lssa": before, BOTH: after})
+    goal, = goals([], comparisons)
+    assert goal.text.startswith("adding CACA to LSSA: object in its place") and goal.measured == pytest.approx(gain)
+    assert goal.reached == (gain > 0)
 
 
 def test_a_part_may_be_measured_alone(tiny_dreamlayer, classifier, tmp_path):
