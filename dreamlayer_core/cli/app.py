@@ -187,10 +187,10 @@ def _words(
 ) -> PromptFields:
     """The prompts of a request, from a plan or from the command line."""
     if plan is None:
-        if not background or not foreground:
+        if background is None or not foreground:  # an empty background is a prompt, too
             raise InputError("got no --background or no --foreground; give both, or a --plan")
         return {"background": background, "foregrounds": tuple(foreground), "whole": whole, "negative": negative}
-    if background or foreground or whole:
+    if background is not None or foreground or whole:
         raise InputError("got a --plan and prompts besides; give one of them")
     from ..plans.files import prompts_of, read_plan
 

@@ -93,6 +93,12 @@ def test_generate_writes_all_files_and_prints_one_json_object(tiny_folder: Path,
     assert len(load_stack(out).layers) == 3
 
 
+def test_prompts_may_be_empty(tiny_folder: Path, tmp_path: Path) -> None:
+    empty = ("--background", "", "--foreground", "")
+    Run(tmp_path, "generate", *empty, "--model", tiny_folder, *QUICK, "--no-harmonize", "--json", "--out", tmp_path / "made").json()
+    assert [layer.prompt for layer in load_stack(tmp_path / "made").layers] == ["", ""]
+
+
 def test_switches_reach_the_run(tiny_folder: Path, tmp_path: Path) -> None:
     base = ("generate", *LAYERS, "--model", tiny_folder, *QUICK, "--no-harmonize", "--json", "--out")
     full = Run(tmp_path, *base, tmp_path / "full").json()
@@ -123,6 +129,9 @@ def test_demo_is_repeatable_and_replaces_only_what_it_made(tiny_folder: Path, tm
     [
         (("generate", "--background", "a meadow"), ("--foreground",)),
         (("generate", "--foreground", "a ball"), ("--background",)),
+        (("generate", "--background", ""), ("--foreground",)),
+        (("generate", "--background", "", "--plan", "plan.json"), ("--plan", "one of them")),
+        (("generate", "--background", "\udcff\udcfe", "--foreground", "a ball"), (r"'\udcff\udcfe'", "UTF-8")),
         (("generate", "--background", "a meadow", *("--foreground", "a ball") * 40), ("40", "16")),
         (("generate", *LAYERS, "--size", "0"), ("'0'", "128x128")),
         (("generate", *LAYERS, "--size", "-5x64"), ("-5x64",)),

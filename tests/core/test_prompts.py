@@ -245,6 +245,9 @@ def test_values_that_are_not_prompts_are_refused(tokens: ClipTokens, encoder: En
         LayerPrompts("a", "red cube")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="type NoneType; give text"):
         LayerPrompts("a", (None,))  # type: ignore[arg-type]
+    for broken in (("\udcff\udcfe", ("b",)), ("a", ("b",), "\ud800"), ("a", ("b",), "", "\udfff")):
+        with pytest.raises(InputError, match=r"got the prompt '\\ud.* in UTF-8"):
+            LayerPrompts(*broken)
     with pytest.raises(InputError, match=r"shape \(2, 5\); expected \(slots, 12\)"):
         encode_layers(LayerPrompts("a", ("b",)), encoder, torch.zeros(2, 5))
     with pytest.raises(InputError, match="a text encoder for 16 tokens and a window of 17"):
