@@ -155,13 +155,20 @@ class DdimStepper:
         return self.schedule.ddim_step(output, latents, timestep, self._previous[timestep])
 
 
+# What is asked of a diffusers scheduler, whose classes promise none of it.
+_OF_A_SCHEDULE = ("alphas_cumprod", "init_noise_sigma", "scale_model_input", "order")
+
+
 class DiffusersStepper:
-    """Any diffusers scheduler that calls the model once a step. ``make`` builds a fresh one a run: many carry state.
+    """Any diffusers scheduler of a diffusion schedule that calls the model once a step, and steps from its output alone.
+
+    ``make`` builds a fresh one a run: many carry state.
 
     Give it the betas and the prediction type of the model. Latents have the variance of ``NoiseSchedule.add_noise``, also
     with schedulers that themselves go by z_0 + σ ε: what is stored fits what is noised anew. Noise that an ancestral
-    scheduler adds is drawn from ``generator``, which goes on from run to run. Raises InputError for schedulers that revisit
-    a noise level (Heun, KDPM2, PNDM): the harmonisation pass enters in mid-run, which they do not allow.
+    scheduler adds is drawn from ``generator``, which goes on from run to run. Raises InputError for schedulers without
+    a diffusion schedule (EDM, IPNDM, flow matching, consistency models), and for those that revisit a noise level (Heun, KDPM2,
+    PNDM): the harmonisation pass enters in mid-run, which they do not allow.
     """
 
     def __init__(self, make: Callable[[], Any], steps: int, generator: torch.Generator | None = None) -> None:
@@ -170,6 +177,10 @@ class DiffusersStepper:
 
     def _begin(self) -> None:
         scheduler = self._scheduler = self._make()
+        if missing := [name for name in _OF_A_SCHEDULE if not hasattr(scheduler, name)]:
+            raise InputError(
+                f"{type(scheduler).__name__} has no {', '.join(missing)}, and so no diffusion schedule; use one that has, "
+                "such as DDIM, Euler, DPM-Solver++ or UniPC")
         scheduler.set_timesteps(self._steps)
         native = list(scheduler.timesteps)
         self.timesteps: Sequence[int] = [round(float(t)) for t in native]

@@ -16,6 +16,7 @@ from diffusers import AutoencoderKL
 from ..adapter import LayerAdapter
 from ..diffusers_files import load_base
 from ..errors import InputError
+from ..loading import damage
 from ..model_files import LAYER_DECODER
 from ..pipeline import DreamLayer
 from ..weights import load_adapter, load_transparent_decoder
@@ -46,7 +47,11 @@ def _model(options: TrainOptions) -> Path:
 
 
 def _load_vae(model: Path) -> AutoencoderKL:
-    vae = AutoencoderKL.from_pretrained(model / "vae", local_files_only=True, use_safetensors=True)
+    folder = model / "vae"
+    if not folder.is_dir():  # diffusers would take it for the name of a model to fetch
+        raise InputError(f"got --model {model}, which has no folder vae; give the export folder of an earlier stage")
+    with damage(folder):
+        vae = AutoencoderKL.from_pretrained(folder, local_files_only=True, use_safetensors=True)
     return cast(Any, vae).eval().requires_grad_(False)
 
 

@@ -159,6 +159,12 @@ def test_usage_errors_are_one_line_and_code_2(
     Run(tmp_path, *arguments).assert_fails(2, *words)
 
 
+@pytest.mark.parametrize("device", ["meta", "nowhere"])
+def test_devices_that_hold_no_values_are_refused(device: str, tiny_folder: Path, tmp_path: Path) -> None:
+    run = Run(tmp_path, "generate", *LAYERS, "--model", tiny_folder, "--device", device, "--out", tmp_path / "made")
+    run.assert_fails(2, repr(device), "give cpu or auto")
+
+
 @pytest.mark.parametrize("size", ["0x0", "100000x100000", "64x15"])
 def test_impossible_sizes_are_refused_before_sampling(size: str, tiny_folder: Path, tmp_path: Path) -> None:
     run = Run(tmp_path, "generate", *LAYERS, "--model", tiny_folder, "--size", size, "--out", tmp_path / "made")
@@ -275,6 +281,9 @@ def test_training_and_evaluation_say_what_they_miss(tmp_path: Path) -> None:
     line = ("train", "base", "--data", tmp_path / "data", "--out", tmp_path / "out")
     Run(tmp_path, *line).assert_fails(2, "--model")
     Run(tmp_path, "train", "vae", *line[2:]).assert_fails(2, "dreamlayer scenes --cache")
+    Run(tmp_path, "train", "vae", *line[2:], "--model", tmp_path / "no").assert_fails(2, f"--model {tmp_path / 'no'}", "export folder")
+    (tmp_path / "damaged" / "vae").mkdir(parents=True)
+    Run(tmp_path, "train", "vae", *line[2:], "--model", tmp_path / "damaged").assert_fails(1, "damaged/vae", "export it again")
     Run(tmp_path, "evaluate", "scenes", "--model", tmp_path / "no", "--out", tmp_path / "out").assert_fails(1)
 
 

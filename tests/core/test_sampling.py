@@ -127,6 +127,12 @@ def test_schedulers_that_revisit_a_noise_level_are_refused(name: str) -> None:
         DiffusersStepper(lambda: _scheduler(name), 20)
 
 
+@pytest.mark.parametrize("name", ["EDMEuler", "IPNDM", "FlowMatchEulerDiscrete", "CMStochasticIterative", "SCM"])
+def test_schedulers_without_a_diffusion_schedule_are_refused(name: str) -> None:
+    with pytest.raises(InputError, match=f"{name}Scheduler has no alphas_cumprod.*; use one that has, such as DDIM"):
+        DiffusersStepper(getattr(diffusers, f"{name}Scheduler"), 20)
+
+
 def test_a_layers_seed_changes_its_row_alone() -> None:
     plain, changed = initial_noise(SHAPE, 3), initial_noise(SHAPE, 3, {2: 99})
     same = [bool(torch.equal(plain[0, row], changed[0, row])) for row in range(4)]
