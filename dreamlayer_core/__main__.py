@@ -10,7 +10,15 @@ _NEEDED = ("accelerate", "diffusers", "huggingface_hub", "rich", "tokenizers", "
 
 
 def main() -> None:
-    """Run the command line, or leave with one line that says what it misses."""
+    """Run the command line, or leave with one line that says what it misses, or that it was stopped."""
+    try:
+        _run()
+    except KeyboardInterrupt:  # while it was imported; from then on it says so itself, see `FrontDoor`
+        sys.stderr.write("stopped: nothing is left half written\n")
+        sys.exit(130)
+
+
+def _run() -> None:
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
         sys.exit(

@@ -4,7 +4,7 @@
     |-- InputError     a value that the caller gave (also a ValueError)
     |   `-- NothingToPlace   a sentence without a thing (in plans.planner)
     |-- WeightsError   a weights file that is missing, damaged or of the wrong kind
-    |-- FormatError    a layer document that cannot be read
+    |-- FormatError    a layer document, or rendered scenes, that cannot be read
     |-- OutputError    a result that cannot be written (also an OSError)
     |-- PlannerError   a language model that cannot be asked, or answers no plan (in plans.planner)
     `-- Cancelled      the run was stopped by its user
@@ -28,7 +28,7 @@ class WeightsError(DreamLayerError):
 
 
 class FormatError(DreamLayerError):
-    """A layer document (PNG folder, ORA, PSD, stack.json) cannot be read."""
+    """A layer document (PNG folder, ORA, PSD, stack.json), or rendered scenes, cannot be read."""
 
 
 class OutputError(DreamLayerError, OSError):

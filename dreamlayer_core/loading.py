@@ -87,13 +87,13 @@ def vae_dtype(dtype: torch.dtype, force_upcast: object) -> torch.dtype:
 
 
 @contextmanager
-def damage(path: Path) -> Generator[None]:
-    """What the libraries raise inside becomes a WeightsError that begins with the path."""
+def damage(path: Path, remedy: str = "fetch or export it again") -> Generator[None]:
+    """What the libraries raise inside becomes a WeightsError that begins with the path and ends with the remedy."""
     try:
         yield
     except _LOADING as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise WeightsError(f"{path}: cannot be loaded ({reason}); fetch or export it again") from error
+        raise WeightsError(f"{path}: cannot be loaded ({reason}); {remedy}") from error
 
 
 @contextmanager

@@ -40,7 +40,7 @@ class LayerPrompts:
     """Texts of one picture, foregrounds bottom to top.
 
     `whole` may describe the whole picture: one more span at the end of the global row. Raises InputError unless there are 1 to
-    MAX_FOREGROUNDS foregrounds, all of whole characters.
+    MAX_FOREGROUNDS foregrounds, and for texts with lone surrogates.
     """
 
     background: str
@@ -60,7 +60,7 @@ class LayerPrompts:
             if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise InputError(f"got a prompt of type {type(text).__name__}; give text, or '' for none")
             if any("\ud800" <= letter <= "\udfff" for letter in text):  # bytes of a command line that are not UTF-8
-                raise InputError(f"got the prompt {text!r} with halves of characters; give it as text in UTF-8")
+                raise InputError(f"got the prompt {text!r}, which has lone surrogates; give it as text in UTF-8")
 
     @property
     def layers(self) -> tuple[str, ...]:

@@ -6,15 +6,19 @@ import json
 import multiprocessing
 import os
 import shutil
+import zlib
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InputError
+from ..errors import FormatError, InputError
 from ..scenes import GROUNDS, make_scene
 from ..scenes.captions import background_caption, object_caption, whole_caption
 from ..scenes.scene import Split, size_word
@@ -63,17 +67,36 @@ def _render_chunk(start: int, folder: Path, side: int, split: Split, chunk: int)
     partial_file.replace(target)
 
 
+@contextmanager
+def _damage(path: Path, remedy: str) -> Generator[None]:
+    """What is raised inside for a file that is not whole becomes a FormatError that begins with the path."""
+    try:
+        yield
+    except (OSError, ValueError, LookupError, EOFError, BadZipFile, zlib.error) as error:
+        raise FormatError(f"{path}: cannot be read ({error}); {remedy}") from error
+
+
+def _array(chunk: Path, name: str) -> _Bytes:
+    remedy = f"delete it, and render it again with `dreamlayer scenes --cache {chunk.parent}`"
+    # opened here: numpy leaves a file open that is no archive
+    with _damage(chunk, remedy), chunk.open("rb") as file, np.load(file) as archive:
+        return archive[name]
+
+
 def render_scenes(
     folder: Path, count: int, *, side: int = 128, split: Split = "train", workers: int = 1, chunk: int = 250
 ) -> None:
     """Render scenes 0..count-1 (rounded up to whole chunks) into ``folder``; what is already there is kept.
 
-    Raises InputError if the folder holds scenes of another kind.
+    Raises InputError if the folder holds scenes of another kind, FormatError if its ``scenes.json`` is damaged.
     """
     folder.mkdir(parents=True, exist_ok=True)
     stamp, wanted = folder / "scenes.json", {"side": side, "split": split, "chunk": chunk}
-    if stamp.exists() and json.loads(stamp.read_text()) != wanted:
-        raise InputError(f"{folder} holds scenes of {stamp.read_text()}, not of {wanted}; give another folder")
+    if stamp.exists():
+        with _damage(stamp, "give another folder: what its scenes are is not known"):
+            found = json.loads(stamp.read_text())
+        if found != wanted:
+            raise InputError(f"{folder} holds scenes of {found}, not of {wanted}; give another folder")
     stamp.write_text(json.dumps(wanted))
     starts = range(0, count, chunk)
     job = partial(_render_chunk, folder=folder, side=side, split=split, chunk=chunk)
@@ -86,7 +109,8 @@ class SceneCache:
     """Random access to rendered scenes; arrays are uint8 (n, h, w, 3|4), objects of scene i are
     ``objects[first[i]:first[i + 1]]``, bottom to top, straight alpha.
 
-    The archives are unpacked once, next to themselves, into plain ``.npy`` files that are memory-mapped.
+    The archives are unpacked once, next to themselves, into plain ``.npy`` files that are memory-mapped. Raises InputError
+    for a folder without scenes, FormatError for damaged ones.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -96,10 +120,11 @@ class SceneCache:
         flat = folder / f"flat-{len(chunks)}"
         if not flat.exists():
             self._unpack(chunks, flat)
-        self.pictures, self.backgrounds, self.objects = (
-            cast(_Bytes, np.load(flat / f"{name}.npy", mmap_mode="r")) for name in ("pictures", "backgrounds", "objects")
-        )
-        self.records: list[dict[str, Any]] = json.loads((flat / "records.json").read_text())
+        with _damage(flat, "delete it, and it is unpacked again"):
+            self.pictures, self.backgrounds, self.objects = (
+                cast(_Bytes, np.load(flat / f"{name}.npy", mmap_mode="r")) for name in ("pictures", "backgrounds", "objects")
+            )
+            self.records: list[dict[str, Any]] = json.loads((flat / "records.json").read_text())
         counts = [len(record["objects"]) for record in self.records]
         self.first = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
@@ -107,10 +132,9 @@ class SceneCache:
     def _unpack(chunks: list[Path], flat: Path) -> None:
         shutil.rmtree(partial_folder := flat.with_suffix(".tmp"), ignore_errors=True)
         partial_folder.mkdir()
-        loaded = [np.load(chunk) for chunk in chunks]
         for name in ("pictures", "backgrounds", "objects"):
-            np.save(partial_folder / f"{name}.npy", np.concatenate([archive[name] for archive in loaded]))
-        records = [record for archive in loaded for record in json.loads(archive["records"].tobytes())]
+            np.save(partial_folder / f"{name}.npy", np.concatenate([_array(chunk, name) for chunk in chunks]))
+        records = [record for chunk in chunks for record in json.loads(_array(chunk, "records").tobytes())]
         (partial_folder / "records.json").write_text(json.dumps(records))
         partial_folder.rename(flat)
 

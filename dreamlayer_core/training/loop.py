@@ -20,11 +20,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..errors import InputError, WeightsError
+from ..loading import damage
 from .muon import Muon
 
 __all__ = ["LoopConfig", "Stage", "load_ema", "train"]
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
+_AGAIN = "delete it to start anew, or give another --out"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +119,7 @@ class _State:
 
     @torch.no_grad()
     def load(self, path: Path) -> None:
-        with safe_open(path, "pt") as file:  # pyright: ignore[reportUnknownVariableType]
+        with damage(path, _AGAIN), safe_open(path, "pt") as file:  # pyright: ignore[reportUnknownVariableType]
             self.step = int(file.metadata()["step"])
             for name, parameter in self.parameters.items():
                 if f"model/{name}" not in file.keys():
@@ -132,8 +134,11 @@ class _State:
 
 
 def load_ema(module: nn.Module, path: Path) -> int:
-    """Load the averaged weights of a checkpoint into the trained parameters of ``module``; returns its step."""
-    with safe_open(path, "pt") as file:  # pyright: ignore[reportUnknownVariableType]
+    """Load the averaged weights of a checkpoint into the trained parameters of ``module``; returns its step.
+
+    Raises WeightsError for a checkpoint that is damaged, or of another module.
+    """
+    with damage(path, _AGAIN), safe_open(path, "pt") as file:  # pyright: ignore[reportUnknownVariableType]
         with torch.no_grad():
             for name, parameter in _trained(module).items():
                 parameter.copy_(file.get_tensor(f"ema/{name}"))

@@ -244,6 +244,23 @@ def test_ctrl_c_leaves_nothing_behind(
     assert steps[-1] == 1
 
 
+@pytest.mark.parametrize("start", ["runpy.run_module('dreamlayer_core', run_name='__main__')", "dreamlayer_core.__main__.main()"])
+def test_ctrl_c_while_modules_are_imported_is_one_line(start: str) -> None:
+    code = f"""
+import runpy, signal, sys, dreamlayer_core.__main__
+
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == "typer.core":
+            signal.raise_signal(signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Interrupt())
+{start}"""
+    run = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert (run.returncode, run.stdout, run.stderr) == (130, "", "stopped: nothing is left half written\n")
+
+
 def test_flatten_merges_a_saved_stack(tiny_folder: Path, tmp_path: Path) -> None:
     made, flat = tmp_path / "made", tmp_path / "flat.png"
     assert Run(tmp_path, "generate", *LAYERS, "--model", tiny_folder, *QUICK, "--no-harmonize", "--out", made).code == 0

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from dreamlayer_core.config import SamplingConfig
-from dreamlayer_core.errors import InputError, WeightsError
+from dreamlayer_core.errors import FormatError, InputError, WeightsError
 from dreamlayer_core.pipeline import DreamLayer
 from dreamlayer_core.prompts import LayerPrompts
 from dreamlayer_core.training.base import compile_blocks
@@ -133,6 +133,16 @@ def test_a_checkpoint_of_another_stage_is_refused(tmp_path):
         train(other, _settings(tmp_path, resume=True))
 
 
+@pytest.mark.parametrize("size", [0, 5, -7])
+def test_a_damaged_checkpoint_is_named(tmp_path, size):
+    train(_LineStage(), _settings(tmp_path))
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:size])
+    for load in (lambda: train(_LineStage(), _settings(tmp_path, resume=True)), lambda: load_ema(_Line(), checkpoint)):
+        with pytest.raises(WeightsError, match=r"checkpoint.safetensors: .*; delete it to start anew, or give another --out"):
+            load()
+
+
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("scenes")
@@ -152,6 +162,25 @@ def test_rendered_scenes_read_back(scenes):
     assert sum(counts) == 12 and counts[0] == 0
     with pytest.raises(InputError, match="give another folder"):
         render_scenes(scenes, 12, chunk=6, side=64)
+
+
+@pytest.mark.parametrize(("name", "size"), [("chunk-00001.npz", 9000), ("chunk-00001.npz", 0), ("flat-2/pictures.npy", 9000),
+                                            ("flat-2/records.json", 50)])
+def test_damaged_scenes_are_named(scenes, tmp_path, name, size):
+    folder = shutil.copytree(scenes, tmp_path / "copy")
+    if name.startswith("chunk"):
+        shutil.rmtree(folder / "flat-2", ignore_errors=True)
+    else:
+        SceneCache(folder)
+    (folder / name).write_bytes((folder / name).read_bytes()[:size])
+    with pytest.raises(FormatError, match=rf"{name.split('/')[0]}: cannot be read .*; delete it"):
+        SceneCache(folder)
+
+
+def test_damaged_words_on_what_scenes_are_are_named(tmp_path):
+    (tmp_path / "scenes.json").write_text('{"side": 1')
+    with pytest.raises(FormatError, match=r"scenes.json: cannot be read .*; give another folder"):
+        render_scenes(tmp_path, 1)
 
 
 @pytest.mark.filterwarnings("ignore")  # torch.compile warns about its own ways
