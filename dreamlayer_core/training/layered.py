@@ -109,7 +109,9 @@ class AdapterStage:
     def batch(self, generator: torch.Generator, size: int) -> _Batch:
         """``size`` counts rows, so that batches of any count cost the same."""
         rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
-        count = list(self.scenes)[int(rng.integers(len(self.scenes)))]
+        # every foreground counts alike: more of the crowded stacks, which are the hard ones
+        counts = np.array(list(self.scenes))
+        count = int(rng.choice(counts, p=counts / counts.sum()))
         stacks = max(1, round(size / (count + 2)))
         chosen = self.scenes[count][rng.integers(len(self.scenes[count]), size=stacks)]
         cache = self.cache
