@@ -189,7 +189,7 @@ class StackRequest:
 DEMO = GenerateRequest(
     background="a sandy beach on a clear day",
     foregrounds=("a blue cube", "a shiny yellow duck", "a red mug"),
-    seed=9,
+    seed=13,
     out=Path("demo-output"),
 )
 
