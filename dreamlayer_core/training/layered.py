@@ -1,4 +1,5 @@
-"""Stage 4: the adapter, as the paper trains it (Sec. 4.1, App. B; Eq. 8) but for its timesteps, on stacks of latents."""
+"""Stage 4: the adapter, as the paper trains it (Sec. 4.1, App. B; Eq. 8) but for its timesteps and for the attention between the
+rows of a cell, which the paper has not (docs/deviations.md), on stacks of latents."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def test_the_decoder_finds_alpha_again(model):
     latents = model.vae.encode(gray * 2 - 1).latent_dist.mean
     found = model.decoder.decode(model.vae.decode(latents).sample.div(2).add(0.5).clamp(0, 1), latents, views=1)[:, 3:]
     union = torch.maximum(found, alphas).sum((1, 2, 3))
-    assert float((torch.minimum(found, alphas).sum((1, 2, 3)) / union).mean()) > 0.87  # 0.906 over 276 objects
+    assert float((torch.minimum(found, alphas).sum((1, 2, 3)) / union).mean()) > 0.87  # 0.943 over 244 objects
 
 
 def test_every_part_of_the_method_runs_on_it(model):

@@ -21,7 +21,7 @@ def run(graph):
     """Of a tiny run: the patched model, its trajectory, and its layers."""
     with torch.inference_mode():
         model = graph.patch()
-        latent, trajectory, _ = graph.sample(model, graph.encode(), graph.latent(), steps=4, seed=1)
+        latent, trajectory, _ = graph.sample(model, graph.encode(), graph.latent(), steps=4, seed=14)
         layers = graph.call("Decode", vae=graph.vae, decoder=graph.decoder, samples=latent, views="1")[0]
     return model, trajectory, layers
 
