@@ -168,11 +168,11 @@ def goals(rows: Sequence[Row], comparisons: Sequence[Comparison]) -> list[Goal]:
         (BOTH, "shadow", "lower", 0.10),
     )
     by_name = {row.name: row for row in rows}
-    parts = {c.title: c.metrics[metric] for c in comparisons for title, metric in _ADDED if c.title == title and metric in c.metrics}
+    added = {(c.title, metric): change for c in comparisons for metric, change in c.metrics.items()}
     return [
         *(_goal(by_name[name], metric, better, limit) for name, metric, better, limit in wanted if name in by_name),
-        *(Goal(f"{title}: {METRICS[metric].title}, difference above chance", parts[title].mean, parts[title].low > 0)
-          for title, metric in _ADDED if title in parts),
+        *(Goal(f"{part[0]}: {METRICS[part[1]].title}, difference above chance", added[part].mean, added[part].low > 0)
+          for part in _ADDED if part in added),
     ]
 
 
