@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import cast
 
 import torch
 from einops import rearrange
@@ -86,15 +87,16 @@ def joint_attention(
     visible = _visible(mask, rows)
     if pooled is not None and regions is not None:
         raise InputError("got keys to pool and regions to restrict them to; give one of them")
-    seen: Callable[[int], tuple[Tensor, Tensor, Tensor | None]]
-    if regions is not None:
-        seen = partial(_in_regions, key, value, visible, _fitting(regions, key))
-    elif pooled is not None:
-        seen = _Pooled(key, value, visible, pooled).seen
+    if pooled is None and regions is None:
+        attended = _masked(query, key, value, visible, attend)
     else:
-        seen = partial(_unmasked, key, value, visible)
-    attended = [attend(query[:, row], *seen(row)) for row in range(rows)]
-    return rearrange(torch.stack(attended, 1), "stack row n c -> (stack row) n c")
+        seen: Callable[[int], tuple[Tensor, Tensor, Tensor | None]]
+        if regions is not None:
+            seen = partial(_in_regions, key, value, visible, _fitting(regions, key))
+        else:
+            seen = _Pooled(key, value, visible, cast("tuple[int, int]", pooled)).seen
+        attended = torch.stack([attend(query[:, row], *seen(row)) for row in range(rows)], 1)
+    return rearrange(attended, "stack row n c -> (stack row) n c")
 
 
 def own_attention(query: Tensor, key: Tensor, value: Tensor, *, heads: int, memory: int | None = None) -> Tensor:
@@ -136,9 +138,15 @@ def _visible(mask: Tensor | None, rows: int) -> list[list[bool]]:
     return mask.tolist()
 
 
-def _unmasked(key: Tensor, value: Tensor, visible: list[list[bool]], row: int) -> tuple[Tensor, Tensor, None]:
-    others = [index for index, sees in enumerate(visible[row]) if sees]
-    return key[:, others].flatten(1, 2), value[:, others].flatten(1, 2), None
+def _masked(query: Tensor, key: Tensor, value: Tensor, visible: list[list[bool]], attend: Attend) -> Tensor:
+    """Rows that see the same ones go through one attention, of the keys that they see: a single one for Eq. 15's mask."""
+    attended = torch.empty_like(query)
+    for sees in dict.fromkeys(map(tuple, visible)):
+        rows = [row for row, one in enumerate(visible) if tuple(one) == sees]
+        others = [row for row, is_seen in enumerate(sees) if is_seen]
+        of_rows, keys, values = query[:, rows].flatten(1, 2), key[:, others].flatten(1, 2), value[:, others].flatten(1, 2)
+        attended[:, rows] = attend(of_rows, keys, values, None).unflatten(1, (len(rows), -1))
+    return attended
 
 
 def _fitting(regions: Tensor, key: Tensor) -> Tensor:

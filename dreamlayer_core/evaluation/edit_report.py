@@ -20,7 +20,7 @@ _INTRODUCTION = """\
 
 {samples} scenes of two and three layers by turns, whose (kind, colour, ground) triples were never trained on; {steps} steps,
 guidance {guidance}, seed {seed}, {size} pixels, {precision}, views of the transparent decoder: {views}. Means with 95 %
-intervals, bootstrapped over scenes; arrows say which way is better.
+intervals, bootstrapped over scenes; arrows say which way is better. `dreamlayer evaluate edits` makes this page.
 """
 _SECTIONS = {
     "decomposition": ("Decomposition", """\
@@ -97,7 +97,7 @@ def _page(results: EditResults, grids: Sequence[tuple[str, str]]) -> str:
 
 
 def write_edit_report(results: EditResults, pictures: Path, folder: Path) -> None:
-    """Write ``edits.md`` and its picture grids (PNG) into ``folder``, from the strips in ``pictures``. Raises OutputError."""
+    """Write ``edits.md`` and its picture grids (JPEG) into ``folder``, from the strips in ``pictures``. Raises OutputError."""
     grids: list[tuple[str, str]] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -105,8 +105,9 @@ def write_edit_report(results: EditResults, pictures: Path, folder: Path) -> Non
             strips = [pictures / name / f"{int(seed):04d}.png" for seed in results.prompts]
             rows = [tiles for strip in strips if (tiles := strip_tiles(strip, len(titles)))]
             if rows:
-                draw_grid(rows, titles, folder / f"edits-{name}.png")
-                grids.append((f"edits-{name}.png", title))
+                grid = f"edits-{name.replace('_', '-')}.jpg"
+                draw_grid(rows, titles, folder / grid)
+                grids.append((grid, title))
         (folder / "edits.md").write_text(_page(results, grids), encoding="utf-8")
     except OSError as error:
         raise OutputError(f"cannot write the report to {folder}: {error}; choose a writable folder") from error

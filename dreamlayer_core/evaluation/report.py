@@ -28,9 +28,10 @@ _INTRODUCTION = """\
 # Evaluation on held-out scenes
 
 {samples} scenes whose (kind, colour, ground) triples were never trained on, with 1 to 4 foregrounds; DDIM of {steps} steps,
-guidance {guidance}, seed {seed}, {size} pixels, views of the transparent decoder: {views}.
-All configurations start from the same noise and are guided alike, those without the adapter, too. Means with 95 % intervals, bootstrapped over scenes; arrows say which way is
-better. *True scene* is the truth itself: the best that can be measured.
+guidance {guidance}, seed {seed}, {size} pixels, {precision}, views of the transparent decoder: {views}.
+All configurations start from the same noise and are guided alike, those without the adapter, too. Means with 95 %
+intervals, bootstrapped over scenes; arrows say which way is better. *True scene* is the truth itself: the best that can be
+measured. `dreamlayer evaluate scenes` makes this page.
 """
 _READING = """\
 - **Object of the layer**: a classifier that sees the layer alone, on gray, names the kind and the colour that were asked for.
@@ -128,20 +129,21 @@ def _layer_grid(name: str, seeds: Sequence[str], pictures: Path, path: Path) -> 
 
 
 def write_report(results: Results, pictures: Path, folder: Path) -> None:
-    """Write ``scenes.md`` and its picture grids (PNG) into ``folder``, from the strips in ``pictures``. Raises OutputError."""
+    """Write ``scenes.md`` and its picture grids (JPEG) into ``folder``, from the strips in ``pictures``. Raises OutputError."""
     seeds = list(results.prompts)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         drawn = [
-            (_column_grid(results.rows, seeds, pictures, folder / "configurations.png"), "configurations.png",
+            (_column_grid(results.rows, seeds, pictures, folder / "scenes-configurations.jpg"), "scenes-configurations.jpg",
              "Results of every configuration, a scene a line"),
-            (_layer_grid(HARMONIZED, seeds, pictures, folder / "layers.png"), "layers.png",
+            (_layer_grid(HARMONIZED, seeds, pictures, folder / "scenes-layers.jpg"), "scenes-layers.jpg",
              "Layers of CACA + LSSA + IRH: what was sampled, and what is put together from it"),
-            (_layer_grid(TRUE_SCENE, seeds, pictures, folder / "truth.png"), "truth.png", "The true scenes"),
-            (_column_grid(results.context_sweep, seeds, pictures, folder / "t_g.png"), "t_g.png", "T_G"),
-            (_column_grid(results.training_free_sweep, seeds, pictures, folder / "training-free.png"), "training-free.png",
-             "T_G without an adapter"),
-            (_column_grid(results.harmonization_sweep, seeds, pictures, folder / "t_h.png"), "t_h.png", "T_H and T'_H"),
+            (_layer_grid(TRUE_SCENE, seeds, pictures, folder / "scenes-truth.jpg"), "scenes-truth.jpg", "The true scenes"),
+            (_column_grid(results.context_sweep, seeds, pictures, folder / "scenes-t-g.jpg"), "scenes-t-g.jpg", "T_G"),
+            (_column_grid(results.training_free_sweep, seeds, pictures, folder / "scenes-training-free.jpg"),
+             "scenes-training-free.jpg", "T_G without an adapter"),
+            (_column_grid(results.harmonization_sweep, seeds, pictures, folder / "scenes-t-h.jpg"), "scenes-t-h.jpg",
+             "T_H and T'_H"),
         ]
         grids = [(name, title) for is_drawn, name, title in drawn if is_drawn]
         (folder / "scenes.md").write_text(_page(results, grids), encoding="utf-8")

@@ -54,7 +54,7 @@ def strip_tiles(path: Path, count: int = len(TILES)) -> list[Image.Image]:
 
 
 def draw_grid(rows: Sequence[Sequence[Image.Image | None]], columns: Sequence[str], path: Path) -> None:
-    """Write rows of tiles of one size under column titles as a PNG; missing tiles stay white."""
+    """Write rows of tiles of one size under column titles, as the path's ending says; missing tiles stay white."""
     tiles = [tile for row in rows for tile in row if tile is not None]
     if not tiles:
         return
@@ -71,4 +71,4 @@ def draw_grid(rows: Sequence[Sequence[Image.Image | None]], columns: Sequence[st
             if tile is not None:
                 sheet.paste(tile, (column * (width + gap), top + row * (height + gap)))
     path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path, optimize=True)
+    sheet.save(path, optimize=True, quality=88)

@@ -134,9 +134,9 @@ def test_the_command_writes_figures_a_report_and_grids(finished, tiny_folder, tm
     page = (options.out / "report" / "edits.md").read_text(encoding="utf-8")
     assert all(f"| {row.title} |" in page for row in _rows(results).values() if row.metrics)
     assert "nan" not in page and "{" not in page and "| **no** |" in page
-    for name, columns in (("decomposed_replay_masked", 6), ("thresholded_maps", 6), ("moved_irh", 7), ("completed_ground_drawn", 3)):
-        assert f"(edits-{name}.png)" in page
-        with Image.open(options.out / "report" / f"edits-{name}.png") as image:
+    for name, columns in (("decomposed-replay-masked", 6), ("thresholded-maps", 6), ("moved-irh", 7), ("completed-ground-drawn", 3)):
+        assert f"(edits-{name}.jpg)" in page
+        with Image.open(options.out / "report" / f"edits-{name}.jpg") as image:
             assert image.width == columns * 67 and image.height > 2 * 64
 
 

@@ -264,9 +264,9 @@ def test_the_report_has_every_table_and_its_pictures(finished, tmp_path):
     for row in results.rows:
         assert f"| {row.title} |" in page
     assert "| **no** |" in page and "nan" not in page
-    for name in ("configurations", "layers", "truth", "t_g", "t_h"):
-        assert f"({name}.png)" in page
-        with Image.open(tmp_path / f"{name}.png") as image:
+    for name in ("configurations", "layers", "truth", "t-g", "t-h"):
+        assert f"(scenes-{name}.jpg)" in page
+        with Image.open(tmp_path / f"scenes-{name}.jpg") as image:
             assert min(image.size) > 64
     write_results(results, tmp_path / "scenes.json")
     stored = json.loads((tmp_path / "scenes.json").read_text(encoding="utf-8"))

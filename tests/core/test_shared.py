@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dreamlayer_core.attention.inversion import inversion_mask
@@ -46,6 +47,20 @@ def test_masked_joint_attention_equals_a_loop_over_layers(queries):
     joint = joint_attention(*qkv, 4, mask=mask, heads=HEADS)
     assert torch.allclose(joint, _naive(*qkv, 4, mask), atol=1e-5)
     assert not torch.allclose(joint, joint_attention(*qkv, 4, heads=HEADS), atol=1e-2)
+
+
+@pytest.mark.parametrize(("mask", "calls"), [(None, 1), (inversion_mask(4), 1), (inversion_mask(4, queries="global"), 2)])
+def test_rows_that_see_the_same_go_through_one_attention(monkeypatch, mask, calls):
+    seen = list[tuple[int, int]]()
+    stock = functional.scaled_dot_product_attention
+
+    def counted(query, key, value, **options):
+        seen.append((query.shape[-2], key.shape[-2]))
+        return stock(query, key, value, **options)
+
+    monkeypatch.setattr(functional, "scaled_dot_product_attention", counted)
+    joint_attention(*_query_key_value(2, 4, 5), 4, mask=mask, heads=HEADS)
+    assert len(seen) == calls and sum(queries for queries, _ in seen) == 4 * 5
 
 
 def test_permuting_layers_permutes_outputs():
