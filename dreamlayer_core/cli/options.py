@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from ..config import SchedulerName
+from ..errors import OutputError
 from .front_door import say
 
 __all__ = [
@@ -101,7 +103,18 @@ NewEffects = Annotated[
 ]
 
 # Measurements.
-FiguresFile = Annotated[Path | None, typer.Option(help="Write every figure with its interval to this file.")]
+def _writable(path: Path | None) -> Path | None:
+    """Known before anything is measured: a run takes hours, its figures are written at its end."""
+    if path is None:
+        return None
+    nearest = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if path.is_dir() or (nearest != path and not nearest.is_dir()) or not os.access(nearest, os.W_OK):
+        raise OutputError(f"cannot write {path}; choose a file in a writable folder")
+    return path
+
+
+FiguresFile = Annotated[
+    Path | None, typer.Option(callback=_writable, help="Write every figure with its interval to this file.")]
 EvaluationOut = Annotated[Path, typer.Option(help="A folder for tables and picture grids.")]
 EvaluationSeed = Annotated[int, typer.Option(help="Of the noise; the scenes stay the same.")]
 EvaluationViews = Annotated[int, typer.Option(help="Views of the transparent decoder: 1, 2, 4 or 8.")]

@@ -312,6 +312,15 @@ def test_command(tmp_path: Path) -> None:
     assert "Planner: offline, at most 8 foregrounds; " in page and "clean prompts" in page
 
 
+@pytest.mark.parametrize("kind", ["plans", "scenes", "edits", "maps"])
+def test_figures_that_cannot_be_written_are_refused_before_anything_is_measured(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / "file" / "figures.json"):
+        run = CliRunner().invoke(app, ["evaluate", kind, "--json", str(path), "--out", str(tmp_path / "out")])
+        assert run.exit_code == 1 and f"cannot write {path}" in run.stderr + str(run.exception)
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_limit_of_the_command(tmp_path: Path) -> None:
     """Merged layers count as missed: a low limit is measured as worse, and the highest merges none."""
 
