@@ -1,4 +1,4 @@
-"""`dreamlayer train STAGE`: the embedded model's recipe, one run a stage."""
+"""`dreamlayer train STAGE`: the embedded model's recipe, one run a stage, and the classifier that it is measured with."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["train"]
 
 # ruff: noqa: PLC0415 - imports inside the commands, see the package's docstring
 
-Stage = Literal["vae", "base", "decoder", "adapter"]
+Stage = Literal["vae", "base", "decoder", "adapter", "classifier"]
 
 
 def train(
-    stage: Annotated[Stage, typer.Argument(help="Each stage goes on from the one before.")],
+    stage: Annotated[Stage, typer.Argument(help="Each stage goes on from the one before; classifier, which `evaluate` measures with, on none.")],
     data: Annotated[Path, typer.Option(help="Scenes rendered by `dreamlayer scenes --cache`.")],
     out: Annotated[Path, typer.Option(help="Checkpoint, log, sample sheets and the finished weights (export/).")],
     model: Annotated[Path | None, typer.Option(help="The export folder of the stage before; vae and base go on from their own part in it.")] = None,
@@ -39,7 +39,7 @@ def train(
         bool, typer.Option("--freeze-text", help="base: train the UNet alone, once the text encoder has learnt; a third faster.")
     ] = False,
 ) -> None:
-    """Train one stage of the embedded model; where an option is left out, the stage's own default holds."""
+    """Train one stage of the embedded model, or the classifier; where an option is left out, the stage's own default holds."""
     options = TrainOptions(
         data=data,
         out=out,
@@ -65,6 +65,11 @@ def train(
 
 
 def _run(stage: Stage, options: TrainOptions, foregrounds: tuple[int, ...]) -> None:
+    if stage == "classifier":
+        from ..evaluation.classifier_training import train_classifier
+
+        train_classifier(options)
+        return
     from ..training import stages
 
     if stage == "adapter":

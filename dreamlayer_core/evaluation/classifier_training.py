@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate
 
+from ..errors import InputError
 from ..scenes.shapes import FloatArray
 from ..training.data import SceneCache
 from ..training.loop import LoopConfig, train
+from ..training.options import TrainOptions
 from ..training.sheets import picture_sheet
 from .classifier import COLOR_NAMES, KIND_NAMES, NONE, SceneClassifier, save_classifier
 from .validation import validate_classifier
@@ -126,19 +128,20 @@ def cell_shares(alphas: Tensor, names: list[tuple[str, str]]) -> Tensor:
     return shares
 
 
-def train_classifier(
-    data: Path, out: Path, *, steps: int = 9000, minutes: float | None = None, batch: int = 16, resume: bool = False,
-    seed: int = 0, validation_scenes: int = 100,
-) -> Path:
-    """Train on the rendered scenes in ``data``: 25 minutes on two cores. 4000 steps, ten minutes, find 95 % of true objects
-    in their place, 9000 steps 97 %.
+def train_classifier(options: TrainOptions, *, validation_scenes: int = 100) -> Path:
+    """Train on the rendered scenes in ``options.data``: 25 minutes on two cores. 4000 steps, ten minutes, find 95 % of true
+    objects in their place, 9000 steps 97 %.
 
     Returns the file written, ``out/export/classifier.safetensors``; the package keeps it as ``EMBEDDED_CLASSIFIER``.
+    Raises InputError for a model folder: it is trained on true scenes alone.
     """
+    if options.model is not None:
+        raise InputError(f"got --model {options.model} for the classifier, which is trained on scenes alone; leave it out")
     with torch.random.fork_rng(devices=[]):
-        torch.random.manual_seed(seed)  # of the first weights
-        stage = ClassifierStage(SceneCache(data), validation_scenes=validation_scenes)
+        torch.random.manual_seed(options.seed)  # of the first weights
+        stage = ClassifierStage(SceneCache(options.data), validation_scenes=validation_scenes)
     train(stage, LoopConfig(
-        out=out, steps=steps, learning_rate=3e-3, batch=batch, ema=0.998, warmup=100, seed=seed, minutes=minutes,
-        save_every=250, sample_every=1000, resume=resume))
-    return out / "export" / "classifier.safetensors"
+        out=options.out, steps=options.steps or 9000, learning_rate=options.learning_rate or 3e-3, batch=options.batch or 16,
+        ema=0.998, warmup=100, seed=options.seed, precision=options.precision, minutes=options.minutes, save_every=250,
+        sample_every=1000, resume=options.resume))
+    return options.out / "export" / "classifier.safetensors"

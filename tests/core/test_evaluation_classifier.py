@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
 
+from dreamlayer_core.cli.app import app
 from dreamlayer_core.errors import WeightsError
 from dreamlayer_core.evaluation.classifier import (
     COLOR_NAMES,
@@ -24,6 +26,7 @@ from dreamlayer_core.evaluation.pictures import true_pictures
 from dreamlayer_core.evaluation.validation import validate_classifier
 from dreamlayer_core.scenes import make_scene
 from dreamlayer_core.training.data import SceneCache, render_scenes
+from dreamlayer_core.training.options import TrainOptions
 
 
 @pytest.fixture(scope="module")
@@ -116,17 +119,24 @@ def test_training_lowers_the_loss_and_writes_a_classifier_that_loads(rendered, t
     stage = ClassifierStage(SceneCache(rendered))
     batch = stage.batch(torch.Generator().manual_seed(0), 16)
     before = float(stage.module(batch)["loss"].detach())
-    path = train_classifier(rendered, tmp_path, steps=30, batch=16, validation_scenes=2)
+    options = TrainOptions(data=rendered, out=tmp_path, model=None, steps=30, batch=16, learning_rate=None, minutes=None, resume=False,
+                           seed=0, precision="bf16")
+    path = train_classifier(options, validation_scenes=2)
     trained, validation = load_classifier(path)
     stage.model.load_state_dict(trained.state_dict())
     assert float(stage.module(batch)["loss"].detach()) < 0.8 * before
     assert validation["scenes"] == 2 and 0 <= validation["layer_object"] <= 1
 
 
+def test_the_command_takes_no_model_for_a_classifier(rendered, tmp_path):
+    run = CliRunner().invoke(app, ["train", "classifier", "--data", str(rendered), "--out", str(tmp_path), "--model", str(tmp_path)])
+    assert run.exit_code == 2 and "trained on scenes alone" in run.stderr
+
+
 @pytest.fixture(scope="module")
 def committed() -> SceneClassifier:
     if not EMBEDDED_CLASSIFIER.exists():
-        pytest.skip("the package holds no classifier weights; train_classifier makes them")
+        pytest.skip("the package holds no classifier weights; `dreamlayer train classifier` makes them")
     return load_classifier()[0]
 
 
