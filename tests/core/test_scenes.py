@@ -48,6 +48,26 @@ def test_layers_never_hold_a_shadow_and_the_picture_always_does():
             assert ratio < 0.85, scene.whole_caption
 
 
+def test_still_water_and_marble_mirror_what_stands_on_them_and_other_grounds_do_not():
+    mirrored = 0
+    for seed in range(60):
+        scene = make_scene(seed, foregrounds=1)
+        alpha = scene.alphas[0]
+        clear = alpha < 0.01
+        shaded = scene.background * (1 - scene.shadows[0][..., None] * np.asarray((1.0, 0.97, 0.90), np.float32))
+        change = scene.picture - shaded
+        if scene.ground not in ("lake", "marble"):
+            assert np.abs(change[clear]).max() < 0.011, scene.whole_caption
+            continue
+        rows, opaque = np.arange(len(alpha))[:, None], alpha > 0.5
+        foot = int(np.nonzero(opaque.any(1))[0].max())
+        below = clear & (rows > foot) & (rows < foot + 8) & opaque.any(0)
+        toward = scene.colors[0][opaque & (rows > foot - 8)].mean(0) - shaded[below].mean(0)
+        assert np.abs(change[below]).max() > 0.02 and (change[below].mean(0) * toward).sum() > 0, scene.whole_caption
+        mirrored += 1
+    assert mirrored >= 5
+
+
 def test_objects_hide_what_is_behind_them():
     for scene in map(make_scene, SEEDS):
         for index, (color, visible) in enumerate(zip(scene.colors, scene.visible, strict=True)):
