@@ -51,7 +51,12 @@ def load_tokenizer(folder: Path, vocabulary: int) -> CLIPTokenizer:
     if "tokenizer.json" not in present and not {_WORDS, _MERGES} <= present:
         raise WeightsError(f"{folder}: no tokenizer.json, nor {_WORDS} with {_MERGES}; fetch or export it again")
     with damage(folder):
-        tokenizer = cast(Any, CLIPTokenizer).from_pretrained(folder, local_files_only=True)
+        try:
+            tokenizer = cast(Any, CLIPTokenizer).from_pretrained(folder, local_files_only=True)
+        except Exception as error:
+            if type(error) is Exception:  # all that the tokenizers library raises for a damaged file
+                raise ValueError(error) from error
+            raise
     if len(tokenizer) > vocabulary:
         raise WeightsError(
             f"{folder}: {len(tokenizer)} tokens, but the text encoder knows {vocabulary}; take both from one model")

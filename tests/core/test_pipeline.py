@@ -398,6 +398,9 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "no vocabulary": (
         lambda f: [p.unlink() for p in (f / "tokenizer").glob("*.json")], "tokenizer: no tokenizer.json, nor"),
     "damaged vocabulary": (lambda f: (f / "tokenizer/tokenizer.json").write_text("{"), "tokenizer: cannot be loaded"),
+    "truncated vocabulary": (
+        lambda f: ((f / "tokenizer/tokenizer.json").unlink(), (f / "tokenizer/vocab.json").write_text('{"a": 0,')),
+        "tokenizer: cannot be loaded .*; fetch or export it again"),
     "truncated decoder": (lambda f: _cut(f / "layer_decoder.safetensors"), "layer_decoder.safetensors: this is a truncated"),
     "no decoder": (lambda f: (f / "layer_decoder.safetensors").unlink(), "no layer_decoder.safetensors in it"),
     "truncated adapter": (lambda f: _cut(f / "adapter.safetensors"), "adapter.safetensors: this is a truncated"),
