@@ -12,7 +12,7 @@ from torch.nn.functional import avg_pool2d, interpolate
 from ..errors import InputError
 from ..scenes.shapes import FloatArray
 from ..training.data import SceneCache
-from ..training.loop import LoopConfig, train
+from ..training.loop import LoopConfig, processes, train
 from ..training.options import TrainOptions
 from ..training.sheets import picture_sheet
 from .classifier import COLOR_NAMES, KIND_NAMES, NONE, SceneClassifier, save_classifier
@@ -139,7 +139,9 @@ def train_classifier(options: TrainOptions, *, validation_scenes: int = 100) -> 
         raise InputError(f"got --model {options.model} for the classifier, which is trained on scenes alone; leave it out")
     with torch.random.fork_rng(devices=[]):
         torch.random.manual_seed(options.seed)  # of the first weights
-        stage = ClassifierStage(SceneCache(options.data), validation_scenes=validation_scenes)
+        with processes().main_process_first():  # it unpacks once, and the other processes read
+            cache = SceneCache(options.data)
+        stage = ClassifierStage(cache, validation_scenes=validation_scenes)
     train(stage, LoopConfig(
         out=options.out, steps=options.steps or 9000, learning_rate=options.learning_rate or 3e-3, batch=options.batch or 16,
         ema=0.998, warmup=100, seed=options.seed, precision=options.precision, minutes=options.minutes, save_every=250,

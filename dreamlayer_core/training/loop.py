@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+import numpy as np
 import torch
-from accelerate import Accelerator  # pyright: ignore[reportMissingTypeStubs]
+from accelerate import Accelerator, PartialState  # pyright: ignore[reportMissingTypeStubs]
 from accelerate.state import AcceleratorState  # pyright: ignore[reportMissingTypeStubs]
-from accelerate.utils import send_to_device  # pyright: ignore[reportMissingTypeStubs]
+from accelerate.utils import parse_flag_from_env, send_to_device  # pyright: ignore[reportMissingTypeStubs]
 from rich.console import Console
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -23,7 +24,7 @@ from ..errors import InputError, WeightsError
 from ..loading import damage
 from .muon import Muon
 
-__all__ = ["LoopConfig", "Stage", "load_ema", "train"]
+__all__ = ["LoopConfig", "Stage", "load_ema", "processes", "train"]
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 _AGAIN = "delete it to start anew, or give another --out"
@@ -156,19 +157,25 @@ def _time_is_up(accelerator: Accelerator, deadline: float) -> bool:
     return bool(cast(Tensor, accelerator.reduce(late, "sum")) > 0)
 
 
+def processes() -> PartialState:
+    """The processes of this run. On the CPU accelerate must be told so at its first call, or each believes to be alone."""
+    return PartialState(cpu=not torch.accelerator.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU"))
+
+
 def train(stage: Stage, config: LoopConfig) -> None:
     """Train ``stage`` until ``config.steps`` (or ``minutes``), then export its averaged weights.
 
-    Batch n of process r depends on (seed, n, r) alone, so a resumed run sees what an unbroken one would have seen.
+    Batch n of process r and the noise inside the stage (dropout, posteriors) depend on (seed, n, r) alone, so a resumed run sees
+    what an unbroken one would have seen.
     """
     AcceleratorState._reset_state()  # pyright: ignore  # it is global, and would keep the precision of an earlier run
+    processes()
     accelerator = Accelerator(mixed_precision=config.precision)
     console = Console(stderr=True)
     config.out.mkdir(parents=True, exist_ok=True)
     checkpoint = config.out / "checkpoint.safetensors"
     if checkpoint.exists() and not config.resume:
         raise InputError(f"{checkpoint} exists; add --resume to go on from it, or give another --out")
-    torch.manual_seed(config.seed)  # dropout and posterior noise inside the stages
     # before the averages are made, so that they lie where the parameters do
     parameters = list(_trained(stage.module.to(accelerator.device)).values())
     make = Muon if config.muon else torch.optim.AdamW
@@ -198,6 +205,8 @@ def train(stage: Stage, config: LoopConfig) -> None:
             break
         generator = torch.Generator().manual_seed(
             ((config.seed * 1_000_003 + state.step) * 1009 + accelerator.process_index) % 2**63)
+        noise = np.random.SeedSequence([config.seed, state.step, accelerator.process_index])
+        torch.manual_seed(int(noise.generate_state(1)[0]))
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * _rate(state.step, config)
         losses = module(send_to_device(stage.batch(generator, config.batch), accelerator.device))

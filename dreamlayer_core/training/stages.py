@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from accelerate import PartialState  # pyright: ignore[reportMissingTypeStubs]
 from diffusers import AutoencoderKL
 
 from ..adapter import LayerAdapter
@@ -25,7 +24,7 @@ from .data import SceneCache
 from .decoder import DecoderStage
 from .latents import LatentCache, encode_scenes
 from .layered import AdapterStage, embedded_adapter_settings, new_adapter
-from .loop import LoopConfig, Stage, train
+from .loop import LoopConfig, Stage, processes, train
 from .options import TrainOptions
 from .tokens import make_tokenizer
 from .vae import VaeStage
@@ -56,20 +55,22 @@ def _load_vae(model: Path) -> AutoencoderKL:
 
 
 def _scenes(options: TrainOptions) -> SceneCache:
-    with PartialState().main_process_first():  # it unpacks once, and the other processes read
+    """The scenes. What is random from here on, a stage's first weights above all, follows the run's seed."""
+    torch.manual_seed(options.seed)
+    with processes().main_process_first():  # it unpacks once, and the other processes read
         return SceneCache(options.data)
 
 
 def _latents(cache: SceneCache, vae: AutoencoderKL, options: TrainOptions) -> LatentCache:
     folder = options.data / f"latents-{len(cache)}"
-    with PartialState().main_process_first():
+    with processes().main_process_first():
         encode_scenes(cache, vae, folder)
         return LatentCache(folder, cache)
 
 
 def _finish(stage: Stage, config: LoopConfig, model: Path | None) -> None:
     train(stage, config)
-    if model is not None and PartialState().is_main_process:
+    if model is not None and processes().is_main_process:
         # Parts that this stage does not make come along, so that export/ is a model folder of its own.
         for part in model.iterdir():
             target = config.out / "export" / part.name
@@ -93,7 +94,7 @@ def run_base(options: TrainOptions) -> None:
         stage = BaseStage(_latents(cache, vae, options), vae, parts.tokenizer, parts.text_encoders.models[0], parts.unet,
                           options.compiled, options.freeze_text)
     else:
-        with PartialState().main_process_first():
+        with processes().main_process_first():
             tokenizer = make_tokenizer(cache, options.out / "tokenizer")
         stage = BaseStage(_latents(cache, vae, options), vae, tokenizer, compiled=options.compiled)
     _finish(stage, _config(options, steps=20_000, batch=32, learning_rate=6e-4, muon=True), model)
@@ -112,7 +113,7 @@ def run_adapter(options: TrainOptions, foregrounds: tuple[int, ...] = (1,)) -> N
     """Stage 4; starts from ``adapter.safetensors`` of the model folder where there is one (three and four layers after
     two, as the paper does)."""
     model_folder, cache = _model(options), _scenes(options)
-    model = DreamLayer.from_files(model_folder, use_adapter=False, device=cast(torch.device, PartialState().device))
+    model = DreamLayer.from_files(model_folder, use_adapter=False, device=cast(torch.device, processes().device))
     earlier = model_folder / "adapter.safetensors"
     if earlier.is_file():
         adapter = LayerAdapter.from_weights(load_adapter(earlier))

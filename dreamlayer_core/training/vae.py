@@ -71,7 +71,7 @@ class _VaeLoss(nn.Module):
 
 
 class VaeStage:
-    """Crops of ``crop`` pixels; half scenes, a fifth backgrounds, the rest single objects on gray.
+    """Crops of ``crop`` pixels at most; half scenes, a fifth backgrounds, the rest single objects on gray.
 
     A third of the batches holds fewer but whole pictures: group normalisation sees all of a picture, and what it makes of a
     small object on much gray differs from what it makes of a crop. ``vae`` goes on from a trained one, with its decoder
@@ -79,7 +79,7 @@ class VaeStage:
     """
 
     def __init__(self, cache: SceneCache, vae: AutoencoderKL | None = None, crop: int = 64) -> None:
-        self.cache, self.crop, self.new = cache, crop, vae is None
+        self.cache, self.crop, self.new = cache, min(crop, cache.pictures.shape[1]), vae is None
         self.vae: AutoencoderKL = cast(Any, vae or make_vae()).to(memory_format=torch.channels_last)
         for part in (self.vae.encoder, self.vae.decoder):
             _silence(part)
@@ -128,5 +128,5 @@ class VaeStage:
 
     @torch.no_grad()
     def _unit_scale(self) -> float:
-        pictures = [self.batch(torch.Generator().manual_seed(i), 16, 128).to(self.vae.device) for i in range(8)]
+        pictures = [self.batch(torch.Generator().manual_seed(i), 16, min(128, self.cache.pictures.shape[1])).to(self.vae.device) for i in range(8)]
         return float(1 / torch.cat([cast(Any, self.vae).encode(some).latent_dist.mean for some in pictures]).std())

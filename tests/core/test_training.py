@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -207,6 +210,43 @@ def test_compiled_blocks_have_the_gradients_of_eager_ones():
     for name, gradient in eager.items():
         if gradient.norm() > 1e-3:  # of the rest, rounding is all there is
             torch.testing.assert_close(compiled[name] / gradient.norm(), gradient / gradient.norm(), atol=0.05, rtol=0, msg=name)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Scenes that are smaller than the VAE's crops."""
+    folder = tmp_path_factory.mktemp("small")
+    render_scenes(folder, 1, side=32)
+    return folder
+
+
+def _vae(out: Path) -> dict[str, torch.Tensor]:
+    return load_file(out / "export/vae/diffusion_pytorch_model.safetensors")
+
+
+def test_a_seed_is_a_run_with_its_first_weights_and_noise_resumed_or_not(small, tmp_path):
+    options = TrainOptions(data=small, out=tmp_path / "whole", model=None, steps=4, batch=2, learning_rate=0.1, minutes=None, resume=False,
+                           seed=3, precision="no")
+    run_vae(options)
+    run_vae(replace(options, out=tmp_path / "parts", minutes=1e-9))  # not one step
+    run_vae(replace(options, out=tmp_path / "parts", resume=True))
+    run_vae(replace(options, out=tmp_path / "other", seed=4))
+    whole, parts, other = (_vae(tmp_path / name) for name in ("whole", "parts", "other"))
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    assert not torch.equal(whole["encoder.conv_in.weight"], other["encoder.conv_in.weight"])
+
+
+def test_two_processes_train_one_model_on_batches_of_their_own(small, tmp_path):
+    for processes in (1, 2):
+        line = ["-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", str(processes),
+                "-m", "dreamlayer_core", "train", "vae", "--data", str(small), "--out", str(tmp_path / str(processes)),
+                "--steps", "2", "--batch", "2", "--precision", "no"]
+        ran = subprocess.run([sys.executable, *line], env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+                             capture_output=True, text=True, timeout=300, check=False)
+        assert ran.returncode == 0, ran.stderr[-2000:]
+    one, two = _vae(tmp_path / "1"), _vae(tmp_path / "2")
+    apart = max(float((one[name] - two[name]).abs().max()) for name in one)
+    assert 0 < apart < 1e-2  # the same first weights, two small steps by other gradients
 
 
 def test_the_recipe_makes_a_model(scenes, tmp_path):
