@@ -146,7 +146,8 @@ class _Run:
 
     def _harmonization_jobs(self) -> Iterator[tuple[str, Progress]]:
         # One sampling of the layers serves every way of harmonising them.
-        yield "T_H, T'_H", self._generate(_BY_NAME[BOTH], (_BY_NAME[HARMONIZED], *self.harmonization), self.sweep_samples)
+        ways = {c.name: c for c in (_BY_NAME[HARMONIZED], *self.harmonization) if c.name != BOTH}
+        yield "T_H, T'_H", self._generate(_BY_NAME[BOTH], tuple(ways.values()), self.sweep_samples)
         yield "IRH of true layers", self._shadow_truth()
 
     def _method_jobs(self) -> Iterator[tuple[str, Progress]]:

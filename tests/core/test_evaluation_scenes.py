@@ -83,6 +83,7 @@ def test_the_compared_configurations_differ_in_one_part_each():
     free, plain = training_free_sweep((700,))
     assert (free.attention, free.adapter) == (LayerAttentionConfig(context_threshold=700), False)
     assert (plain.attention, plain.adapter) == (LayerAttentionConfig(refinement=MapRefinement()), False)
+    assert [c.name for c in harmonization_sweep(((0, 0), (600, 400), (800, 600)))] == [BOTH, HARMONIZED, "t_h_800_600"]
 
 
 def test_layers_and_harmonised_pictures_are_the_pipelines_own(sampler):
@@ -212,8 +213,8 @@ def test_what_must_be_so_is_so(finished):
     sweep = {row.name: row.metrics for row in results.harmonization_sweep}
     exact, everywhere, nowhere = (row.metrics.get("kept") for row in results.guidance_sweep)
     assert exact is None and everywhere is not None and nowhere is not None and nowhere.mean < everywhere.mean < 60
-    assert sweep["t_h_0_0"]["psnr"] == sweep["t_h_600_400"]["psnr"]
-    assert sweep["t_h_0_0"]["fid_picture"] != sweep["t_h_600_400"]["fid_picture"]
+    assert sweep[BOTH]["psnr"] == sweep[HARMONIZED]["psnr"]
+    assert sweep[BOTH]["fid_picture"] != sweep[HARMONIZED]["fid_picture"]
     titles = [c.title for c in results.comparisons]
     assert titles == ["adding CACA to LSSA", "adding LSSA to CACA", "adding both", "adding CACA to LSSA of Eq. 10-11 alone", "adding IRH",
                       "the fast preset", "training"]
