@@ -82,6 +82,10 @@ def _prompts(results: Results) -> str:
     return "\n".join(f"- {seed}: {' · '.join(prompts)}" for seed, prompts in results.prompts.items()) + "\n"
 
 
+def _sweep(title: str, text: str, rows: Sequence[Row], metrics: Sequence[str]) -> str:
+    return f"## {title}\n\n{text.format(max(row.scenes for row in rows))}\n\n{_table(rows, metrics)}"
+
+
 def _page(results: Results, grids: Sequence[tuple[str, str]]) -> str:
     sections = [
         _INTRODUCTION.format_map(results.settings),
@@ -91,16 +95,18 @@ def _page(results: Results, grids: Sequence[tuple[str, str]]) -> str:
         "## Distance to true scenes\n\n" + _table(results.rows, _DISTANCES),
         "## What each part adds\n\nDifferences on the same scenes and noise; bold where the interval leaves 0 out.\n\n"
         + _additions(results.comparisons),
-        f"## T_G\n\nOn the first {results.settings['sweep_samples']} scenes, CACA + LSSA, no IRH; 1000 never mixes the "
-        "global row into the foregrounds (Eq. 9), 0 always.\n\n" + _table(results.context_sweep, _SWEEP),
-        "## T_G without an adapter\n\nTraining-free (N = 0) on the same scenes. T_G is 850 for the last line.\n\n"
-        + _table(results.training_free_sweep, _FREE),
-        "## T_H and T'_H\n\nThe same layers, harmonised in several ways (the paper's Table 4).\n\n"
-        + _table(results.harmonization_sweep, _HARMONY),
-        "## Guidance interval\n\nCACA + LSSA on the same scenes, no IRH; timesteps outside an interval are not guided.\n\n"
-        + _table(results.guidance_sweep, _GUIDANCE),
-        "## Shadows where the truth is known\n\nIRH of the layers of true scenes, against the true picture: mean absolute "
-        "difference where the true scene has a shadow.\n\n" + _table(results.shadow_truth, ("shadow_error",)),
+        *(_sweep(*sweep) for sweep in (
+            ("T_G", "CACA + LSSA on the first {} scenes, no IRH; 1000 never mixes the global row into the foregrounds (Eq. 9), "
+             "0 always.", results.context_sweep, _SWEEP),
+            ("T_G without an adapter", "Training-free (N = 0) on the first {} scenes. T_G is 850 for the last line.",
+             results.training_free_sweep, _FREE),
+            ("T_H and T'_H", "The same layers of the first {} scenes, harmonised in several ways (the paper's Table 4).",
+             results.harmonization_sweep, _HARMONY),
+            ("Guidance interval", "CACA + LSSA on the first {} scenes, no IRH; timesteps outside an interval are not guided.",
+             results.guidance_sweep, _GUIDANCE),
+            ("Shadows where the truth is known", "IRH of the layers of {} true scenes, against the true picture: mean absolute "
+             "difference where the true scene has a shadow.", results.shadow_truth, ("shadow_error",)))
+          if any(row.scenes for row in sweep[2])),
         "## How the figures are made\n\n" + _READING + "\nThe classifier's own figures:\n\n" + _classifier(results),
         *(["## Pictures\n\n" + "\n".join(f"{title}\n\n![{title}]({name})\n" for name, title in grids)
            + "\nPrompts of the scenes, background first:\n\n" + _prompts(results)] if grids else []),

@@ -237,6 +237,8 @@ def test_a_part_may_be_measured_alone(tiny_dreamlayer, classifier, tmp_path):
     assert {row.scenes for row in (*results.rows, *results.context_sweep, *results.harmonization_sweep)} == {0}
     assert results.comparisons == [] or not any(c.metrics for c in results.comparisons)
     write_report(results, tmp_path / "pictures", tmp_path / "report")
+    page = (tmp_path / "report" / "scenes.md").read_text(encoding="utf-8")
+    assert "## Guidance interval" in page and "## T_G" not in page
 
 
 def test_an_evaluation_goes_on_where_it_was_cut_off(finished, tiny_dreamlayer, classifier):
@@ -264,7 +266,7 @@ def test_the_report_has_every_table_and_its_pictures(finished, tmp_path):
     page = (tmp_path / "scenes.md").read_text(encoding="utf-8")
     for row in results.rows:
         assert f"| {row.title} |" in page
-    assert "| **no** |" in page and "nan" not in page
+    assert "| **no** |" in page and "nan" not in page and "## Guidance interval\n\nCACA + LSSA on the first 2 scenes" in page
     for name in ("configurations", "layers", "truth", "t-g", "t-h"):
         assert f"(scenes-{name}.jpg)" in page
         with Image.open(tmp_path / f"scenes-{name}.jpg") as image:
