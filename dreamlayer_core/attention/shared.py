@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import cast
 
 import torch
 from einops import rearrange
@@ -87,16 +86,15 @@ def joint_attention(
     visible = _visible(mask, rows)
     if pooled is not None and regions is not None:
         raise InputError("got keys to pool and regions to restrict them to; give one of them")
-    if pooled is None and regions is None:
-        attended = _masked(query, key, value, visible, attend)
+    seen: Callable[[int], tuple[Tensor, Tensor, Tensor | None]]
+    if regions is not None:
+        seen = partial(_in_regions, key, value, visible, _fitting(regions, key))
+    elif pooled is not None:
+        seen = _Pooled(key, value, visible, pooled).seen
     else:
-        seen: Callable[[int], tuple[Tensor, Tensor, Tensor | None]]
-        if regions is not None:
-            seen = partial(_in_regions, key, value, visible, _fitting(regions, key))
-        else:
-            seen = _Pooled(key, value, visible, cast("tuple[int, int]", pooled)).seen
-        attended = torch.stack([attend(query[:, row], *seen(row)) for row in range(rows)], 1)
-    return rearrange(attended, "stack row n c -> (stack row) n c")
+        return _masked(query, key, value, visible, attend).flatten(0, 1)
+    attended = [attend(query[:, row], *seen(row)) for row in range(rows)]
+    return rearrange(torch.stack(attended, 1), "stack row n c -> (stack row) n c")
 
 
 def own_attention(query: Tensor, key: Tensor, value: Tensor, *, heads: int, memory: int | None = None) -> Tensor:
